@@ -1,0 +1,8 @@
+//! cwdfs mounts an S3 prefix as a durable working directory.
+//!
+//! A write travels fuse -> session -> content + journal -> log -> store, and afterwards view -> store; a
+//! cold read travels fuse -> session -> content -> store. Each folder depends only downwards; `src/README.md`
+//! is the tour.
+
+pub mod log;
+pub mod store;

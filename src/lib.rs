@@ -4,5 +4,8 @@
 //! cold read travels fuse -> session -> content -> store. Each folder depends only downwards; `src/README.md`
 //! is the tour.
 
+pub mod content;
+pub mod journal;
 pub mod log;
+pub mod session;
 pub mod store;

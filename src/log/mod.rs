@@ -1,4 +1,12 @@
 //! The session's history in the store: rows, segments, the committer, lease and seal, checkpoints, collection.
 
+pub mod committer;
+mod error;
+pub mod follow;
 pub mod ids;
+pub mod lease;
+pub mod recover;
 pub mod row;
+pub mod source;
+
+pub use error::LogError;

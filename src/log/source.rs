@@ -1,0 +1,124 @@
+//! What the log asks of whoever holds the changes: the seam between this room and the journal above it.
+//!
+//! Invariants of an implementation:
+//! - changes have numbers ([`Seq`]) in the order they happened; [`CommitSource::seal`] takes a prefix of them;
+//! - what [`CommitSource::record`] was told is in the local database before it returns;
+//! - the committed rows change only through [`CommitSource::committed`], in slot order.
+
+use super::ids::{Blob, Epoch, LocalId, Slot};
+use super::row::Record;
+use bytes::Bytes;
+use std::fmt::Debug;
+
+/// The number of a change of this journal; rises by one with each changed row.
+pub type Seq = u64;
+
+/// BLAKE3 of a whole segment object.
+pub type Checksum = [u8; 32];
+
+/// A failure of the local disk or database below the journal.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("local journal: {0}")]
+pub struct LocalError(pub String);
+
+/// Changes taken for the next slot: every row as of `last_seq`, each once.
+#[derive(Debug, Clone, Default)]
+pub struct Sealed {
+    /// The last change that is in it.
+    pub last_seq: Seq,
+    /// Upserts and tombstones. Extents may name [`Blob::Local`] pieces that are in `pieces`; those that an
+    /// earlier slot carries already name its segment.
+    pub records: Vec<Record>,
+    /// The bytes of the local pieces that this slot is the first to carry.
+    pub pieces: Vec<(LocalId, Bytes)>,
+}
+
+/// A slot whose bytes are chosen.
+#[derive(Debug, Clone)]
+pub struct ChosenSlot {
+    /// Its writer.
+    pub epoch: Epoch,
+    /// Its number.
+    pub slot: Slot,
+    /// Of the whole object.
+    pub checksum: Checksum,
+    /// The last change in it.
+    pub last_seq: Seq,
+    /// Where in the object each local piece lies.
+    pub placed: Vec<(LocalId, u64)>,
+}
+
+/// The committer's side of the journal.
+pub trait CommitSource: Send + Sync + 'static {
+    /// Takes everything changed since the last seal, up to the first change that has to wait for a capture;
+    /// `None` when there is nothing to take. Soft bounds: stops early past `max_bytes` of pieces.
+    fn seal(&self, max_bytes: usize) -> Result<Option<Sealed>, LocalError>;
+
+    /// Notes a chosen slot, before its first PUT. Blocks until it is in the database. `records` are the
+    /// sealed records with every local piece resolved to its place in this segment.
+    fn record(&self, chosen: &ChosenSlot, records: Vec<Record>) -> Result<(), LocalError>;
+
+    /// The slot is committed: its records become the committed rows and the base moves to it.
+    fn committed(&self, slot: Slot) -> Result<(), LocalError>;
+
+    /// The number of the newest change.
+    fn last_seq(&self) -> Seq;
+}
+
+/// What recovery finds out about the rows, in order; it ends in the journal's base.
+pub trait RecoverySink: Send {
+    /// The tree comes from a checkpoint: forget the committed rows held so far.
+    fn reset(&mut self) -> Result<(), LocalError>;
+
+    /// Rows of the checkpoint's image, in key order, then of its delta (which may hold tombstones).
+    fn rows(&mut self, rows: Vec<Record>) -> Result<(), LocalError>;
+
+    /// The whole segment at `slot` is committed; these are its records. Applied strictly in slot order.
+    fn segment(
+        &mut self,
+        epoch: Epoch,
+        slot: Slot,
+        checksum: &Checksum,
+        records: Vec<Record>,
+    ) -> Result<(), LocalError>;
+
+    /// The checkpoint that was loaded holds the tree after this slot.
+    fn checkpoint_loaded(&mut self, epoch: Epoch, slot: Slot) -> Result<(), LocalError>;
+}
+
+/// A frozen view of the committed rows.
+pub trait Snapshot: Send {
+    /// The slot that these rows are the state after, and its epoch.
+    fn base(&self) -> (Epoch, Slot);
+
+    /// Up to `limit` rows after `after` in key order. With `since`, only those that changed in a slot later
+    /// than it, tombstones included.
+    fn rows(
+        &self,
+        after: Option<&[u8]>,
+        since: Option<Slot>,
+        limit: usize,
+    ) -> Result<Vec<Record>, LocalError>;
+}
+
+/// What checkpoints, packing and collection ask.
+pub trait Committed: Send + Sync + 'static {
+    /// A snapshot of the committed rows, from one read transaction.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, LocalError>;
+
+    /// Blobs no committed row at `floor` or later, no uncommitted change, and no open inode refers to.
+    fn dead_blobs(&self, floor: Slot) -> Result<Vec<Blob>, LocalError>;
+
+    /// Bytes of `blob` that rows still refer to, at the floor or later; 0 for an unknown blob.
+    fn live_bytes(&self, blob: &Blob) -> Result<u64, LocalError>;
+
+    /// These dead blobs are gone from the store.
+    fn forget_blobs(&self, blobs: &[Blob]) -> Result<(), LocalError>;
+
+    /// A piece's bytes, where the journal still holds them.
+    fn piece(&self, blob: &Blob, offset: u64, len: u32) -> Result<Option<Bytes>, LocalError>;
+
+    /// Changes rows as one uncommitted change, each only if it still has the value expected of it; returns
+    /// how many were changed.
+    fn relocate(&self, changes: Vec<(Vec<u8>, Record)>) -> Result<usize, LocalError>;
+}

@@ -9,9 +9,11 @@
 //! - a write that returned is durable;
 //! - a body that arrives shorter than its declared length is an error, never data.
 
+mod dir;
 mod error;
 mod types;
 
+pub use dir::DirStore;
 pub use error::{Kind, StoreError};
 pub use types::{
     Condition, CopyOptions, ETag, ListPage, Listed, Object, ObjectMeta, Part, PutOptions, UploadId,

@@ -220,6 +220,8 @@ pub struct InodeRow {
     pub rdev: u32,
     /// Bytes at the last capture.
     pub size: u64,
+    /// Of these, bytes that are not holes.
+    pub allocated: u64,
     /// Access time.
     pub atime: Time,
     /// Content change at the last capture.

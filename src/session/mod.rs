@@ -2,219 +2,76 @@
 //! without FUSE and without S3.
 //!
 //! Invariants:
-//! - every change of rows is made under one lock and as one [`crate::journal::Journal::apply`], so no reader,
-//!   commit or crash sees half an operation;
+//! - every change of rows is made under one lock ([`change`]) and as one [`crate::journal::Journal::apply`],
+//!   so no reader, commit or crash sees half an operation;
 //! - nothing on the path of a reply waits for the store, unless the durability level says so, or too much is
-//!   unstored: such an answer is an [`api::Outcome::Later`].
+//!   unstored: such an answer is an [`api::Outcome::Later`];
+//! - locks are taken in this order: a file's content, the lock of changes, a shard of the node table, an
+//!   orphan; none of them is held across an await.
 
 pub mod api;
+mod attr;
+mod change;
 mod error;
+mod file;
+mod names;
+mod node;
 pub mod options;
+mod table;
 
 pub use error::SessionError;
 pub use options::{Durability, SessionOptions};
 
-use crate::log::ids::Ino;
+use crate::journal::Journal;
+use crate::log::committer::Committer;
+use crate::log::lease::Lease;
+use crate::store::ObjectStore;
 use api::*;
-use std::os::fd::OwnedFd;
+use node::Nodes;
+use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 /// One mounted session.
 pub struct Session {
-    _private: (),
+    /// The tree, and what is not yet in the store.
+    pub(crate) journal: Arc<Journal>,
+    /// Where the session lives.
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// What makes us the writer; `None` of a follower.
+    pub(crate) writer: Option<Writer>,
+    /// How it was opened.
+    pub(crate) options: SessionOptions,
+    /// Where waits and background work run.
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// Inodes in use: open, changed, or known to the kernel.
+    pub(crate) nodes: Arc<Nodes>,
+    /// The data path's own state: local content, open files.
+    pub(crate) data: file::Data,
+    /// Held while rows are read, decided upon and changed; see [`change::Change`].
+    changes: Mutex<change::Numbers>,
+    /// The key of the directory cookies.
+    cookie_key: [u8; 16],
+    /// Directories that are open.
+    dirs: table::Table<crate::log::ids::Ino>,
+    /// A successor has taken the session, or it was deleted: every operation is ESTALE.
+    lost: AtomicBool,
+    /// When the last change was made, nanoseconds of the boot clock; parking looks at it.
+    changed_at: AtomicU64,
+    /// To the thread that tells the kernel what to forget.
+    invalidate: Sender<Invalidation>,
+    /// Its other end, until it is taken.
+    invalidations: Mutex<Option<Receiver<Invalidation>>>,
 }
 
-/// Names and attributes.
-impl Session {
-    /// The entry `name` of `parent`, or `None` (which the kernel may cache).
-    pub fn lookup(&self, _parent: Ino, _name: &[u8]) -> Result<Option<Attr>> {
-        todo!()
-    }
-    /// What stat shows; of an open or changed file, its newest state.
-    pub fn getattr(&self, _ino: Ino) -> Result<Attr> {
-        todo!()
-    }
-    /// Changes attributes, the length included.
-    pub fn setattr(
-        self: &Arc<Self>,
-        _caller: Caller,
-        _ino: Ino,
-        _fh: Option<Fh>,
-        _set: SetAttr,
-    ) -> Outcome<Attr> {
-        todo!()
-    }
-    /// A symlink's target.
-    pub fn readlink(&self, _ino: Ino) -> Result<Vec<u8>> {
-        todo!()
-    }
-    /// Makes a file, FIFO, socket, device, directory or symlink, by the type bits of `new.mode`.
-    pub fn make(
-        self: &Arc<Self>,
-        _caller: Caller,
-        _parent: Ino,
-        _name: &[u8],
-        _new: NewNode,
-    ) -> Outcome<Attr> {
-        todo!()
-    }
-    /// Makes a regular file and opens it.
-    pub fn create(
-        self: &Arc<Self>,
-        _caller: Caller,
-        _parent: Ino,
-        _name: &[u8],
-        _new: NewNode,
-        _flags: OpenFlags,
-    ) -> Outcome<(Attr, Opened)> {
-        todo!()
-    }
-    /// Removes a name that is not a directory's.
-    pub fn unlink(self: &Arc<Self>, _caller: Caller, _parent: Ino, _name: &[u8]) -> Outcome<()> {
-        todo!()
-    }
-    /// Removes an empty directory.
-    pub fn rmdir(self: &Arc<Self>, _caller: Caller, _parent: Ino, _name: &[u8]) -> Outcome<()> {
-        todo!()
-    }
-    /// Moves a name, as one step.
-    pub fn rename(
-        self: &Arc<Self>,
-        _caller: Caller,
-        _from: (Ino, &[u8]),
-        _to: (Ino, &[u8]),
-        _mode: RenameMode,
-    ) -> Outcome<()> {
-        todo!()
-    }
-    /// Gives an inode another name.
-    pub fn link(self: &Arc<Self>, _caller: Caller, _ino: Ino, _parent: Ino, _name: &[u8]) -> Outcome<Attr> {
-        todo!()
-    }
-    /// Opens a directory.
-    pub fn opendir(&self, _ino: Ino) -> Result<Fh> {
-        todo!()
-    }
-    /// Entries behind `cookie` (0: from the start), `.` and `..` first, handed to `emit` until it says stop
-    /// (`false`: that entry did not fit). Entries of one cookie are never divided between two calls.
-    pub fn readdir(
-        &self,
-        _fh: Fh,
-        _ino: Ino,
-        _cookie: u64,
-        _attrs: bool,
-        _emit: &mut dyn FnMut(&DirEntry) -> bool,
-    ) -> Result<()> {
-        todo!()
-    }
-    /// Closes a directory.
-    pub fn releasedir(&self, _fh: Fh) {
-        todo!()
-    }
-    /// Sizes and counts.
-    pub fn statfs(&self) -> Result<StatFs> {
-        todo!()
-    }
-    /// Sets an extended attribute (POSIX ACLs included).
-    pub fn setxattr(
-        self: &Arc<Self>,
-        _caller: Caller,
-        _ino: Ino,
-        _name: &[u8],
-        _value: &[u8],
-        _mode: XattrMode,
-    ) -> Outcome<()> {
-        todo!()
-    }
-    /// An extended attribute's value.
-    pub fn getxattr(&self, _ino: Ino, _name: &[u8]) -> Result<Vec<u8>> {
-        todo!()
-    }
-    /// The names of all extended attributes.
-    pub fn listxattr(&self, _ino: Ino) -> Result<Vec<Vec<u8>>> {
-        todo!()
-    }
-    /// Removes an extended attribute.
-    pub fn removexattr(self: &Arc<Self>, _caller: Caller, _ino: Ino, _name: &[u8]) -> Outcome<()> {
-        todo!()
-    }
-    /// The kernel forgot an inode (for the passthrough rule "until FORGET").
-    pub fn forget(&self, _ino: Ino, _lookups: u64) {
-        todo!()
-    }
-    /// The path of an inode's first name, from the root, without a leading slash; `None` once it has none.
-    pub fn path_of(&self, _ino: Ino) -> Result<Option<Vec<u8>>> {
-        todo!()
-    }
-}
-
-/// Open files.
-impl Session {
-    /// Opens a file.
-    pub fn open(self: &Arc<Self>, _caller: Caller, _ino: Ino, _flags: OpenFlags) -> Outcome<Opened> {
-        todo!()
-    }
-    /// The file behind an open in a passthrough mode.
-    pub fn backing(&self, _fh: Fh) -> Result<OwnedFd> {
-        todo!()
-    }
-    /// Reads up to `size` bytes; fewer only at the end.
-    pub fn read(self: &Arc<Self>, _fh: Fh, _ino: Ino, _offset: u64, _size: u32) -> Outcome<ReadBytes> {
-        todo!()
-    }
-    /// Writes all of `data`; `kill_suid` as the kernel asks.
-    pub fn write(
-        self: &Arc<Self>,
-        _caller: Caller,
-        _fh: Fh,
-        _ino: Ino,
-        _offset: u64,
-        _data: &[u8],
-        _kill_suid: bool,
-    ) -> Outcome<u32> {
-        todo!()
-    }
-    /// One close(2): waits when the file changed since its last capture and the level says so.
-    pub fn flush(self: &Arc<Self>, _caller: Caller, _fh: Fh, _ino: Ino) -> Outcome<()> {
-        todo!()
-    }
-    /// fsync and fdatasync.
-    pub fn fsync(self: &Arc<Self>, _fh: Fh, _ino: Ino) -> Outcome<()> {
-        todo!()
-    }
-    /// fsync of a directory.
-    pub fn fsyncdir(self: &Arc<Self>, _ino: Ino) -> Outcome<()> {
-        todo!()
-    }
-    /// The last reference to an open is gone.
-    pub fn release(self: &Arc<Self>, _fh: Fh) {
-        todo!()
-    }
-    /// Reserves, punches or zeroes a range.
-    pub fn fallocate(
-        self: &Arc<Self>,
-        _fh: Fh,
-        _ino: Ino,
-        _offset: u64,
-        _len: u64,
-        _how: Allocate,
-    ) -> Outcome<()> {
-        todo!()
-    }
-    /// The next data (`hole` false) or hole from `offset` on; ENXIO at or past the end.
-    pub fn seek(&self, _ino: Ino, _offset: u64, _hole: bool) -> Result<u64> {
-        todo!()
-    }
-    /// Copies a range between two files, by sharing extents where it can.
-    pub fn copy_range(
-        self: &Arc<Self>,
-        _from: (Fh, Ino, u64),
-        _to: (Fh, Ino, u64),
-        _len: u64,
-    ) -> Outcome<u64> {
-        todo!()
-    }
+/// What a session has that may write.
+pub(crate) struct Writer {
+    /// Our hold.
+    pub lease: Arc<Lease>,
+    /// Writes our slots.
+    pub committer: Arc<Committer>,
 }
 
 /// The whole session.

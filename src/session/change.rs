@@ -1,0 +1,253 @@
+//! One change of the tree: rows are read, decided upon and changed under one lock, and applied as one.
+//!
+//! Invariants:
+//! - what a [`Change`] reads stays as it is until the change is applied or dropped;
+//! - a dropped change has changed nothing;
+//! - an orphan's rows never reach the journal.
+
+use super::api::Result;
+use super::node::Orphan;
+use super::{Session, SessionError};
+use crate::journal::{Entry, Held};
+use crate::log::ids::Ino;
+use crate::log::row::{Cookie, DentryRow, Home, InodeRow, Key, Record, Time, meta};
+use crate::log::source::Seq;
+use parking_lot::MutexGuard;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+/// Inode numbers that were not given out yet.
+pub(super) struct Numbers {
+    /// The next one.
+    pub next: u64,
+    /// Those below it are reserved by a row.
+    pub reserved: u64,
+}
+
+/// How many inode numbers a row reserves at once.
+const RESERVE: u64 = 256;
+
+/// A change being made.
+pub(crate) struct Change<'a> {
+    session: &'a Session,
+    numbers: MutexGuard<'a, Numbers>,
+    /// Inodes as this change leaves them; `None`: removed.
+    inodes: BTreeMap<Ino, Option<InodeRow>>,
+    records: Vec<Record>,
+    xattrs: Vec<(Ino, Vec<u8>, Option<Vec<u8>>)>,
+    now: Time,
+}
+
+impl Session {
+    /// Starts a change. EROFS for a follower, ESTALE once the session is lost.
+    pub(crate) fn change(&self) -> Result<Change<'_>> {
+        self.may_change()?;
+        let numbers = self.changes.lock();
+        let now = super::attr::now();
+        Ok(Change {
+            session: self,
+            numbers,
+            inodes: BTreeMap::new(),
+            records: Vec::new(),
+            xattrs: Vec::new(),
+            now,
+        })
+    }
+
+    /// Fails with ESTALE once the session is lost.
+    pub(crate) fn alive(&self) -> Result<()> {
+        match self.lost.load(Ordering::Acquire) {
+            true => Err(SessionError::Errno(libc::ESTALE)),
+            false => Ok(()),
+        }
+    }
+
+    /// Fails where nothing may be changed.
+    pub(crate) fn may_change(&self) -> Result<()> {
+        self.alive()?;
+        match self.writer {
+            Some(_) => Ok(()),
+            None => Err(SessionError::Errno(libc::EROFS)),
+        }
+    }
+
+    /// An inode's row as captured, of one without a name too; ESTALE when there is none.
+    pub(crate) fn row(&self, ino: Ino) -> Result<InodeRow> {
+        self.find_row(ino)?.ok_or(SessionError::Errno(libc::ESTALE))
+    }
+
+    /// An inode's row as captured, of one without a name too.
+    pub(crate) fn find_row(&self, ino: Ino) -> Result<Option<InodeRow>> {
+        let orphan = || self.nodes.get(ino).and_then(|node| node.orphan(|o| o.row.clone()));
+        if let Some(row) = orphan() {
+            return Ok(Some(row));
+        }
+        match self.journal.inode(ino)? {
+            Some(row) => Ok(Some(row)),
+            // It may have lost its last name between the two looks.
+            None => Ok(orphan()),
+        }
+    }
+
+    /// The place of `name` in any directory.
+    pub(crate) fn cookie(&self, name: &[u8]) -> Cookie {
+        Cookie::of(&self.cookie_key, name)
+    }
+}
+
+impl Change<'_> {
+    /// The time of this change.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// An inode as this change leaves it so far; ESTALE when there is none.
+    pub fn inode(&self, ino: Ino) -> Result<InodeRow> {
+        match self.inodes.get(&ino) {
+            Some(row) => row.clone().ok_or(SessionError::Errno(libc::ESTALE)),
+            None => self.session.row(ino),
+        }
+    }
+
+    /// A directory that still has its name: ENOTDIR, or ENOENT once it was removed.
+    pub fn directory(&self, ino: Ino) -> Result<InodeRow> {
+        let row = self.inode(ino)?;
+        if row.mode & libc::S_IFMT != libc::S_IFDIR {
+            return Err(SessionError::Errno(libc::ENOTDIR));
+        }
+        if row.nlink == 0 {
+            return Err(SessionError::Errno(libc::ENOENT));
+        }
+        Ok(row)
+    }
+
+    /// The entry `name` of `parent`, as it was before this change.
+    pub fn entry(&self, parent: Ino, name: &[u8]) -> Result<Option<Entry>> {
+        Ok(self.session.journal.dentry(parent, name)?)
+    }
+
+    /// Sets an inode's row.
+    pub fn put_inode(&mut self, ino: Ino, row: InodeRow) {
+        self.inodes.insert(ino, Some(row));
+    }
+
+    /// Removes an inode with its content, attributes and further names; while somebody still knows it, it
+    /// lives on as an orphan. `row` is what is left of it.
+    pub fn remove_inode(&mut self, ino: Ino, row: InodeRow) {
+        self.inodes.insert(ino, Some(InodeRow { nlink: 0, home: None, ..row }));
+    }
+
+    /// Gives `name` of `parent` to an inode; returns the place.
+    pub fn put_entry(&mut self, parent: Ino, name: &[u8], ino: Ino, mode: u32) -> Home {
+        let cookie = self.session.cookie(name);
+        let key = Key::Dentry { parent, cookie, name: name.to_vec() };
+        self.records.push(Record::put(&key, &DentryRow { ino, kind: mode & libc::S_IFMT }));
+        Home { parent, cookie }
+    }
+
+    /// Removes the entry `name` of `parent`.
+    pub fn remove_entry(&mut self, parent: Ino, name: &[u8]) {
+        let cookie = self.session.cookie(name);
+        self.records.push(Record::delete(&Key::Dentry { parent, cookie, name: name.to_vec() }));
+    }
+
+    /// Changes any other row.
+    pub fn record(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Sets or removes an extended attribute.
+    pub fn put_xattr(&mut self, ino: Ino, name: &[u8], value: Option<Vec<u8>>) {
+        self.xattrs.push((ino, name.to_vec(), value));
+    }
+
+    /// A number that no inode ever had.
+    pub fn new_ino(&mut self) -> Ino {
+        let ino = Ino(self.numbers.next);
+        self.numbers.next += 1;
+        ino
+    }
+
+    /// Applies the change. `None` when nothing of it is ever shipped.
+    pub fn apply(self) -> Result<Option<Seq>> {
+        self.finish(|session, records| match records.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(session.journal.apply(records)?)),
+        })
+    }
+
+    /// Applies the change; no commit goes past it before the hold is released.
+    pub fn apply_held(self) -> Result<Option<(Seq, Held)>> {
+        self.finish(|session, records| match records.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(session.journal.apply_held(records)?)),
+        })
+    }
+
+    fn finish<T>(mut self, apply: impl FnOnce(&Session, Vec<Record>) -> Result<T>) -> Result<T> {
+        let session = self.session;
+        let (mut orphans, mut kept) = (Vec::new(), Vec::new());
+        for (ino, row) in std::mem::take(&mut self.inodes) {
+            let Some(row) = row else { continue };
+            match session.nodes.get(ino) {
+                Some(node) if node.is_orphan() => kept.push((node, row)),
+                _ if row.nlink == 0 => {
+                    self.records.push(Record::delete(&Key::Inode { ino }));
+                    if session.nodes.known(ino) {
+                        let rows = self.orphan_rows(ino, row)?;
+                        orphans.extend(session.nodes.orphan(ino, rows));
+                    }
+                }
+                _ => self.records.push(Record::put(&Key::Inode { ino }, &row)),
+            }
+        }
+        self.place_xattrs();
+        self.reserve_numbers();
+        let applied = apply(session, std::mem::take(&mut self.records));
+        match &applied {
+            Ok(_) => {
+                kept.into_iter().for_each(|(node, row)| drop(node.orphan_mut(|o| o.row = row)));
+                orphans.iter().for_each(|node| session.orphaned(node));
+                session.touched();
+            }
+            Err(_) => orphans.iter().for_each(|node| session.nodes.adopt(node.ino)),
+        }
+        applied
+    }
+
+    fn orphan_rows(&self, ino: Ino, row: InodeRow) -> Result<Orphan> {
+        let journal = &self.session.journal;
+        let extents = match row.mode & libc::S_IFMT {
+            libc::S_IFREG => journal.extents(ino, 0..u64::MAX)?,
+            _ => Vec::new(),
+        };
+        let xattrs = journal.xattrs(ino)?.into_iter().collect();
+        Ok(Orphan { row, xattrs, extents: extents.into_iter().collect() })
+    }
+
+    fn place_xattrs(&mut self) {
+        for (ino, name, value) in std::mem::take(&mut self.xattrs) {
+            let orphan = self.session.nodes.get(ino).filter(|node| node.is_orphan());
+            match (orphan, value) {
+                (Some(node), Some(value)) => {
+                    node.orphan_mut(|o| o.xattrs.insert(name, value.into()));
+                }
+                (Some(node), None) => {
+                    node.orphan_mut(|o| o.xattrs.remove(&name));
+                }
+                (None, Some(value)) => {
+                    self.records.push(Record::put_raw(&Key::Xattr { ino, name }, value));
+                }
+                (None, None) => self.records.push(Record::delete(&Key::Xattr { ino, name })),
+            }
+        }
+    }
+
+    fn reserve_numbers(&mut self) {
+        if self.numbers.next > self.numbers.reserved {
+            self.numbers.reserved = self.numbers.next + RESERVE;
+            let key = Key::Meta { name: meta::NEXT_INO.to_vec() };
+            self.records.push(Record::put(&key, &self.numbers.reserved));
+        }
+    }
+}

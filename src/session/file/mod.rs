@@ -1,0 +1,125 @@
+//! The data path of a session: open files, reads, writes, captures, barriers.
+
+use super::api::*;
+use super::node::Node;
+use super::{Session, SessionError};
+use crate::journal::Held;
+use crate::log::ids::Ino;
+use crate::log::row::{InodeRow, Time};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// What the data path keeps for the whole session.
+pub struct Data {}
+
+/// What the data path keeps for an inode in use.
+#[derive(Default)]
+pub struct Slot {}
+
+/// A capture that has to go on after the change of names that asked for it.
+pub(super) struct PendingCapture {}
+
+impl PendingCapture {
+    /// Runs the capture; commits stop before the change that `held` guards until its rows are there.
+    pub(super) fn start(self, _held: Held) {
+        todo!()
+    }
+}
+
+/// What the namespace asks of the data path.
+impl Session {
+    /// Puts the live size, mtime and ctime of a changed file over its captured row, and returns the bytes
+    /// of it that are not holes; `None`: the row says it all.
+    pub(super) fn overlay(&self, _node: &Node, _row: &mut InodeRow) -> Option<u64> {
+        None
+    }
+    /// utimens on a file whose content may be changed: later captures keep this time.
+    pub(super) fn set_live_mtime(&self, _node: &Node, _mtime: Time) {
+        todo!()
+    }
+    /// Sets a regular file's length (its permission is checked, its set-id bits are cleared by the caller).
+    /// Under the level `sync` the answer waits.
+    pub(super) fn set_size(self: &Arc<Self>, _ino: Ino, _fh: Option<Fh>, _size: u64) -> Outcome<()> {
+        todo!()
+    }
+    /// Captures a changed file before one of its names changes: at once where it is small, else as what
+    /// is returned, which the caller starts with the change's hold. Called without any lock.
+    pub(super) fn capture_for_names(self: &Arc<Self>, _ino: Ino) -> Result<Option<PendingCapture>> {
+        todo!()
+    }
+    /// `node` has lost its last name while in use: what it holds is never shipped from now on. Called with
+    /// the lock of changes held; extents that are in it so far are in the orphan.
+    pub(super) fn orphaned(&self, _node: &Arc<Node>) {}
+    /// Captures everything changed. Returns once all its rows are in the journal.
+    pub(super) async fn capture_all(self: &Arc<Self>) -> Result<()> {
+        Err(SessionError::Errno(libc::ENOSYS))
+    }
+}
+
+/// Open files.
+impl Session {
+    /// Opens a file.
+    pub fn open(self: &Arc<Self>, _caller: Caller, _ino: Ino, _flags: OpenFlags) -> Outcome<Opened> {
+        todo!()
+    }
+    /// The file behind an open in a passthrough mode.
+    pub fn backing(&self, _fh: Fh) -> Result<OwnedFd> {
+        todo!()
+    }
+    /// Reads up to `size` bytes; fewer only at the end.
+    pub fn read(self: &Arc<Self>, _fh: Fh, _ino: Ino, _offset: u64, _size: u32) -> Outcome<ReadBytes> {
+        todo!()
+    }
+    /// Writes all of `data`; `kill_suid` as the kernel asks.
+    pub fn write(
+        self: &Arc<Self>,
+        _caller: Caller,
+        _fh: Fh,
+        _ino: Ino,
+        _offset: u64,
+        _data: &[u8],
+        _kill_suid: bool,
+    ) -> Outcome<u32> {
+        todo!()
+    }
+    /// One close(2): waits when the file changed since its last capture and the level says so.
+    pub fn flush(self: &Arc<Self>, _caller: Caller, _fh: Fh, _ino: Ino) -> Outcome<()> {
+        todo!()
+    }
+    /// fsync and fdatasync.
+    pub fn fsync(self: &Arc<Self>, _fh: Fh, _ino: Ino) -> Outcome<()> {
+        todo!()
+    }
+    /// fsync of a directory.
+    pub fn fsyncdir(self: &Arc<Self>, _ino: Ino) -> Outcome<()> {
+        todo!()
+    }
+    /// The last reference to an open is gone.
+    pub fn release(self: &Arc<Self>, _fh: Fh) {
+        todo!()
+    }
+    /// Reserves, punches or zeroes a range.
+    pub fn fallocate(
+        self: &Arc<Self>,
+        _fh: Fh,
+        _ino: Ino,
+        _offset: u64,
+        _len: u64,
+        _how: Allocate,
+    ) -> Outcome<()> {
+        todo!()
+    }
+    /// The next data (`hole` false) or hole from `offset` on; ENXIO at or past the end.
+    pub fn seek(&self, _ino: Ino, _offset: u64, _hole: bool) -> Result<u64> {
+        todo!()
+    }
+    /// Copies a range between two files, by sharing extents where it can.
+    pub fn copy_range(
+        self: &Arc<Self>,
+        _from: (Fh, Ino, u64),
+        _to: (Fh, Ino, u64),
+        _len: u64,
+    ) -> Outcome<u64> {
+        todo!()
+    }
+}

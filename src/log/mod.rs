@@ -1,10 +1,12 @@
 //! The session's history in the store: rows, segments, the committer, lease and seal, checkpoints, collection.
 
+pub mod checkpoint;
 pub mod committer;
 mod error;
 pub mod follow;
 pub mod ids;
 pub mod lease;
+pub mod records;
 pub mod recover;
 pub mod row;
 pub mod source;

@@ -16,10 +16,42 @@ pub type Seq = u64;
 /// BLAKE3 of a whole segment object.
 pub type Checksum = [u8; 32];
 
+/// What kind of local failure, by what the caller can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LocalKind {
+    /// The local disk is full; nothing is lost, and it goes on once there is space.
+    Full,
+    /// The database cannot be read; the store is the truth, so it may be set aside.
+    Damaged,
+    /// Written by a newer cwdfs.
+    Newer,
+    /// Another process has this folder.
+    Busy,
+    /// Anything else: the disk's own errors, a row that cannot be read.
+    Failed,
+}
+
 /// A failure of the local disk or database below the journal.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("local journal: {0}")]
-pub struct LocalError(pub String);
+#[error("local journal: {message}")]
+pub struct LocalError {
+    /// By what the caller can do.
+    pub kind: LocalKind,
+    /// What happened, to what.
+    pub message: String,
+}
+
+impl LocalError {
+    /// A failure of `kind`.
+    pub fn new(kind: LocalKind, message: impl Into<String>) -> LocalError {
+        LocalError { kind, message: message.into() }
+    }
+
+    /// A failure that has no better kind.
+    pub fn failed(message: impl Into<String>) -> LocalError {
+        LocalError::new(LocalKind::Failed, message)
+    }
+}
 
 /// Changes taken for the next slot: every row as of `last_seq`, each once.
 #[derive(Debug, Clone, Default)]
@@ -65,13 +97,22 @@ pub trait CommitSource: Send + Sync + 'static {
     fn last_seq(&self) -> Seq;
 }
 
+/// What a row of a checkpoint comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The image: every row of the tree at its slot.
+    Image,
+    /// The delta: what has changed since the image's slot.
+    Delta,
+}
+
 /// What recovery finds out about the rows, in order; it ends in the journal's base.
 pub trait RecoverySink: Send {
     /// The tree comes from a checkpoint: forget the committed rows held so far.
     fn reset(&mut self) -> Result<(), LocalError>;
 
     /// Rows of the checkpoint's image, in key order, then of its delta (which may hold tombstones).
-    fn rows(&mut self, rows: Vec<Record>) -> Result<(), LocalError>;
+    fn rows(&mut self, part: Part, rows: Vec<Record>) -> Result<(), LocalError>;
 
     /// The whole segment at `slot` is committed; these are its records. Applied strictly in slot order.
     fn segment(
@@ -82,14 +123,17 @@ pub trait RecoverySink: Send {
         records: Vec<Record>,
     ) -> Result<(), LocalError>;
 
-    /// The checkpoint that was loaded holds the tree after this slot.
-    fn checkpoint_loaded(&mut self, epoch: Epoch, slot: Slot) -> Result<(), LocalError>;
+    /// The checkpoint that was loaded holds the tree after `slot`; its image is of slot `image`.
+    fn checkpoint_loaded(&mut self, epoch: Epoch, slot: Slot, image: Slot) -> Result<(), LocalError>;
 }
 
 /// A frozen view of the committed rows.
 pub trait Snapshot: Send {
     /// The slot that these rows are the state after, and its epoch.
     fn base(&self) -> (Epoch, Slot);
+
+    /// The oldest `since` that [`Snapshot::rows`] can answer.
+    fn changes_from(&self) -> Slot;
 
     /// Up to `limit` rows after `after` in key order. With `since`, only those that changed in a slot later
     /// than it, tombstones included.

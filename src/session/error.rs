@@ -1,7 +1,7 @@
 //! What a filesystem operation can fail with, and the one place where errors become errno.
 
 use crate::log::LogError;
-use crate::log::source::LocalError;
+use crate::log::source::{LocalError, LocalKind};
 use crate::store::{Kind, StoreError};
 
 /// A failed filesystem operation.
@@ -34,7 +34,7 @@ impl SessionError {
             SessionError::Errno(errno) => *errno,
             SessionError::Log(log) => log_errno(log),
             SessionError::Store(store) => store_errno(store.kind),
-            SessionError::Local(_) => libc::EIO,
+            SessionError::Local(local) => local_errno(local),
             SessionError::Corrupt { .. } => libc::EIO,
             SessionError::CacheFull(_) => libc::ENOSPC,
         }
@@ -45,12 +45,19 @@ fn log_errno(error: &LogError) -> i32 {
     match error {
         LogError::Store(store) => store_errno(store.kind),
         LogError::Fenced { .. } | LogError::Deleted { .. } => libc::ESTALE,
-        LogError::Local(_)
-        | LogError::Damaged { .. }
+        LogError::Local(local) => local_errno(local),
+        LogError::Damaged { .. }
         | LogError::NewerFormat { .. }
         | LogError::Held { .. }
         | LogError::Timeout { .. }
         | LogError::Gap { .. } => libc::EIO,
+    }
+}
+
+fn local_errno(error: &LocalError) -> i32 {
+    match error.kind {
+        LocalKind::Full => libc::ENOSPC,
+        LocalKind::Damaged | LocalKind::Newer | LocalKind::Busy | LocalKind::Failed => libc::EIO,
     }
 }
 

@@ -230,7 +230,9 @@ pub struct InodeRow {
     pub ctime: Time,
     /// Creation.
     pub btime: Time,
-    /// Rises with every change that the view shows: content, type, mode, owner, mtime, target.
+    /// Rises with every change that the view shows: content, type, mode, owner, a file's mtime, target, `user.`
+    /// xattrs (not with the mtime that a directory gets from its entries). A new inode has 1; 0 is an imported
+    /// file whose headers have not been read yet.
     pub version: u64,
     /// The first name; `None` for the root.
     pub home: Option<Home>,

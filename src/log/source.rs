@@ -6,7 +6,7 @@
 //! - the committed rows change only through [`CommitSource::committed`], in slot order.
 
 use super::ids::{Blob, Epoch, LocalId, Slot};
-use super::row::Record;
+use super::row::{KeyBytes, Record};
 use bytes::Bytes;
 use std::fmt::Debug;
 
@@ -134,6 +134,17 @@ pub trait Snapshot: Send {
 
     /// The oldest `since` that [`Snapshot::rows`] can answer.
     fn changes_from(&self) -> Slot;
+
+    /// One row's value.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LocalError>;
+
+    /// Up to `limit` rows with `from <= key < end` in key order.
+    fn range(
+        &self,
+        from: &[u8],
+        end: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(KeyBytes, Vec<u8>)>, LocalError>;
 
     /// Up to `limit` rows after `after` in key order. With `since`, only those that changed in a slot later
     /// than it, tombstones included.

@@ -27,16 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Ends the server when the pipe on its input ends, and removes its files.
 const KEEPER: &str = r#"
 weed=$1; dir=$2; shift 2
-"$weed" "$@" >"$dir/weed.log" 2>&1 </dev/null &
-child=$!
-( while kill -0 $child 2>/dev/null; do sleep 1; done; kill $$ 2>/dev/null ) >/dev/null 2>&1 </dev/null &
-watch=$!
-trap 'exit 1' TERM
 trap '' INT
-read -r _
-kill -KILL $watch $child 2>/dev/null
-wait $child 2>/dev/null
-rm -rf "$dir"
+exec 3<&0
+"$weed" "$@" >"$dir/weed.log" 2>&1 </dev/null 3<&- &
+child=$!
+( read -r _ <&3; kill -KILL $child 2>/dev/null; rm -rf "$dir" || { sleep 1; rm -rf "$dir"; } ) &
+wait $child
 "#;
 
 /// A running server.
@@ -92,7 +88,6 @@ impl Seaweed {
                 let log = std::fs::read_to_string(dir.join("weed.log")).unwrap_or_default();
                 let mut last: Vec<&str> = log.lines().rev().take(10).collect();
                 last.reverse();
-                let _ = std::fs::remove_dir_all(&dir);
                 Err(format!("{reason}; its last words:\n{}", last.join("\n")))
             }
         }

@@ -137,6 +137,8 @@ pub struct OpenFlags {
     pub sync: bool,
     /// O_DIRECT.
     pub direct: bool,
+    /// O_EXCL of a create: fails with EEXIST instead of opening what is there.
+    pub exclusive: bool,
 }
 
 /// What mknod, mkdir, create and symlink make.

@@ -17,7 +17,8 @@ impl Session {
 
 /// Names and attributes.
 impl Session {
-    /// The entry `name` of `parent`, or `None` (which the kernel may cache).
+    /// The entry `name` of `parent`, or `None` (which the kernel may cache). Each inode that this, `make`,
+    /// `create`, `link` or a `readdir` with attributes hands out counts as one lookup, until `forget`.
     pub fn lookup(&self, _parent: Ino, _name: &[u8]) -> Result<Option<Attr>> {
         todo!()
     }
@@ -49,7 +50,7 @@ impl Session {
     ) -> Outcome<Attr> {
         todo!()
     }
-    /// Makes a regular file and opens it.
+    /// Makes a regular file and opens it; one that is there is opened, unless `flags.exclusive`.
     pub fn create(
         self: &Arc<Self>,
         _caller: Caller,
@@ -121,8 +122,8 @@ impl Session {
     pub fn getxattr(&self, _ino: Ino, _name: &[u8]) -> Result<Vec<u8>> {
         todo!()
     }
-    /// The names of all extended attributes.
-    pub fn listxattr(&self, _ino: Ino) -> Result<Vec<Vec<u8>>> {
+    /// The names of the extended attributes that the caller may see (`trusted.` is root's).
+    pub fn listxattr(&self, _caller: Caller, _ino: Ino) -> Result<Vec<Vec<u8>>> {
         todo!()
     }
     /// Removes an extended attribute.

@@ -6,6 +6,7 @@ use super::{Session, SessionError};
 use crate::journal::Held;
 use crate::log::ids::Ino;
 use crate::log::row::{InodeRow, Time};
+use crate::log::source::Seq;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -42,9 +43,20 @@ impl Session {
     pub(super) fn set_size(self: &Arc<Self>, _ino: Ino, _fh: Option<Fh>, _size: u64) -> Outcome<()> {
         todo!()
     }
-    /// Captures a changed file before one of its names changes: at once where it is small, else as what
-    /// is returned, which the caller starts with the change's hold. Called without any lock.
-    pub(super) fn capture_for_names(self: &Arc<Self>, _ino: Ino) -> Result<Option<PendingCapture>> {
+    /// Captures changed files before their names change: the small ones at once, the rest as what is
+    /// returned, which the caller starts with the change's hold. Called without any lock.
+    pub(super) fn capture_for_names(self: &Arc<Self>, _inos: &[Ino]) -> Result<Option<PendingCapture>> {
+        todo!()
+    }
+    /// Opens a file that was made by the change `seq`, which its first close waits for, even when nothing
+    /// was written.
+    pub(super) fn open_created(
+        self: &Arc<Self>,
+        _caller: Caller,
+        _ino: Ino,
+        _flags: OpenFlags,
+        _seq: Seq,
+    ) -> Result<Opened> {
         todo!()
     }
     /// `node` has lost its last name while in use: what it holds is never shipped from now on. Called with

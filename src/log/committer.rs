@@ -1,6 +1,7 @@
 //! Group commit: seals off what has changed as the next slot, keeps several slots in flight, releases
 //! callers in slot order.
 
+use super::clock::Clock;
 use super::error::LogError;
 use super::ids::Slot;
 use super::lease::Lease;
@@ -21,8 +22,8 @@ pub struct CommitterConfig {
     pub first_slot: Slot,
     /// How many slots may be under way at once.
     pub max_in_flight: usize,
-    /// After a burst of namespace changes, wait at most this long for more before committing.
-    pub linger: Duration,
+    /// Where the time is read.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// How far the committer is.

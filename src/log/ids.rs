@@ -1,6 +1,6 @@
 //! The names of things: inodes, slots, epochs, blobs.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
@@ -44,9 +44,42 @@ impl FromStr for Slot {
     }
 }
 
+/// 128 random bits that name a session; 32 hexadecimal digits where people read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(pub u128);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let hex = s.len() == 32 && s.bytes().all(|b| b.is_ascii_hexdigit());
+        hex.then(|| u128::from_str_radix(s, 16).ok()).flatten().map(SessionId).ok_or(BadName)
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() { s.collect_str(self) } else { self.0.to_be_bytes().serialize(s) }
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if d.is_human_readable() {
+            return String::deserialize(d)?.parse().map_err(serde::de::Error::custom);
+        }
+        <[u8; 16]>::deserialize(d).map(|bytes| SessionId(u128::from_be_bytes(bytes)))
+    }
+}
+
 /// One writer's time with the session: a counter that rises with each writer, and a nonce so that a prefix
-/// deleted and made again cannot look like the old lineage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// deleted and made again cannot look like the old lineage. In JSON it is a string, as in keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch {
     /// One more than the predecessor's.
     pub counter: u64,
@@ -58,6 +91,21 @@ pub struct Epoch {
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:010}-{:016x}", self.counter, self.nonce)
+    }
+}
+
+impl Serialize for Epoch {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() { s.collect_str(self) } else { (self.counter, self.nonce).serialize(s) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Epoch {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if d.is_human_readable() {
+            return String::deserialize(d)?.parse().map_err(serde::de::Error::custom);
+        }
+        <(u64, u64)>::deserialize(d).map(|(counter, nonce)| Epoch { counter, nonce })
     }
 }
 
@@ -145,6 +193,17 @@ pub mod keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_text_in_json_and_numbers_in_rows() {
+        let epoch = Epoch { counter: 12, nonce: u64::MAX };
+        let json = serde_json::to_string(&(epoch, SessionId(10))).unwrap();
+        assert_eq!(json, r#"["0000000012-ffffffffffffffff","0000000000000000000000000000000a"]"#);
+        assert_eq!(serde_json::from_str::<(Epoch, SessionId)>(&json).unwrap(), (epoch, SessionId(10)));
+        let bytes = postcard::to_stdvec(&(epoch, SessionId(10))).unwrap();
+        assert_eq!(bytes.len(), 1 + 10 + 16);
+        assert_eq!(postcard::from_bytes::<(Epoch, SessionId)>(&bytes).unwrap(), (epoch, SessionId(10)));
+    }
 
     #[test]
     fn names_come_back_and_others_are_refused() {

@@ -1,15 +1,13 @@
 //! Who may write: the lease object and its holder's duties.
 
+use super::clock::Clock;
 use super::error::LogError;
+pub use super::ids::SessionId;
 use super::ids::{Epoch, Slot};
 use crate::store::ObjectStore;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// 128 random bits that name a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct SessionId(pub u128);
 
 /// Whether somebody writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +75,8 @@ pub struct LeaseOptions {
     pub takeover: bool,
     /// An epoch whose holder is known to be dead, because we hold its local cache lock.
     pub dead: Option<Epoch>,
+    /// Where the time is read.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Lease {

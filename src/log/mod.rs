@@ -1,6 +1,8 @@
 //! The session's history in the store: rows, segments, the committer, lease and seal, checkpoints, collection.
 
+pub mod blobs;
 pub mod checkpoint;
+pub mod clock;
 pub mod committer;
 mod error;
 pub mod follow;
@@ -9,6 +11,8 @@ pub mod lease;
 pub mod records;
 pub mod recover;
 pub mod row;
+pub mod run;
+pub mod segment;
 pub mod source;
 
 pub use error::LogError;

@@ -13,7 +13,7 @@ use std::fmt::Debug;
 /// The number of a change of this journal; rises by one with each changed row.
 pub type Seq = u64;
 
-/// BLAKE3 of a whole segment object.
+/// What names a segment's bytes, all of them: BLAKE3 of everything before it, the object's last 32 bytes.
 pub type Checksum = [u8; 32];
 
 /// What kind of local failure, by what the caller can do.
@@ -83,7 +83,8 @@ pub struct ChosenSlot {
 /// The committer's side of the journal.
 pub trait CommitSource: Send + Sync + 'static {
     /// Takes everything changed since the last seal, up to the first change that has to wait for a capture;
-    /// `None` when there is nothing to take. Soft bounds: stops early past `max_bytes` of pieces.
+    /// `None` when there is nothing to take. Stops early past `max_bytes` of pieces and encoded rows
+    /// together, between two applied groups of changes.
     fn seal(&self, max_bytes: usize) -> Result<Option<Sealed>, LocalError>;
 
     /// Notes a chosen slot, before its first PUT. Blocks until it is in the database. `records` are the
@@ -95,6 +96,10 @@ pub trait CommitSource: Send + Sync + 'static {
 
     /// The number of the newest change.
     fn last_seq(&self) -> Seq;
+
+    /// Every change up to this one is known to be committed; what [`CommitSource::seal`] takes first comes
+    /// after it. Read once, when the committer starts.
+    fn committed_seq(&self) -> Seq;
 }
 
 /// What a row of a checkpoint comes from.

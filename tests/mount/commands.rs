@@ -1,0 +1,401 @@
+//! The command line: what each command answers, with which exit code, and in which words.
+
+use crate::support::mount::is_mounted;
+use crate::support::relay::Act;
+use crate::support::world::BUCKET;
+use crate::support::{Ran, World};
+use rustix::process::Signal;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+#[test]
+fn help_and_version_are_there_and_list_the_exit_codes() {
+    let world = World::new("help");
+    world.run(["--version"]).ok().says(&["cwdfs", env!("CARGO_PKG_VERSION")]);
+    let help =
+        world.run(["--help"]).ok().says(&["mount", "unmount", "status", "flush", "refresh", "inspect"]);
+    for code in ["0", "2", "3", "4", "5", "6", "7", "8"] {
+        let listed = help.out.lines().any(|l| l.trim_start().starts_with(code));
+        assert!(listed, "exit code {code} is not in --help:\n{}", help.out);
+    }
+    help.says(&["cwdfs mount demo:"]);
+    for command in ["mount", "unmount", "status", "flush", "refresh", "inspect", "demo"] {
+        world.run([command, "--help"]).ok().says(&["Usage"]);
+    }
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_2() {
+    let world = World::new("usage");
+    let dir = world.local("mnt");
+    let dir = dir.to_str().expect("utf-8");
+    let store = world.store.as_str();
+    world.run(["mount"]).exits(2).says(&["usage"]);
+    world.run(["frobnicate"]).exits(2).says(&["frobnicate"]);
+    world.run(["mount", "no-prefix", dir]).exits(2).says(&["no-prefix", "bucket:prefix"]);
+    world.run(["mount", "ftp://x/y", dir]).exits(2).says(&["ftp://x/y"]);
+    world.run(["mount", "file://relative/dir", dir]).exits(2).says(&["file://"]);
+    world.run(["mount", "demo:a/../b", dir]).exits(2).says(&["demo:a/../b"]);
+    world.run(["mount", "--durability", "maybe", store, dir]).exits(2).says(&["maybe", "close", "fsync"]);
+    world.run(["mount", "--timeout", "soon", store, dir]).exits(2).says(&["soon"]);
+    world.run(["mount", "--cache-size", "big", store, dir]).exits(2).says(&["big"]);
+    world.run(["mount", "-o", "nonsense=1", store, dir]).exits(2).says(&["nonsense"]);
+    world.run(["mount", "--lazy", "a[", store, dir]).exits(2).says(&["a["]);
+    let mut command = world.command(["mount", store, dir]);
+    Ran::of(command.env("CWDFS_READ_ONLY", "perhaps")).exits(2).says(&["perhaps"]);
+    assert!(!is_mounted(Path::new(dir)));
+}
+
+#[test]
+fn a_mount_point_that_is_none_is_5() {
+    let world = World::new("bad-mountpoint");
+    let dir = world.local("x");
+    let missing = dir.join("missing");
+    let file = dir.join("file");
+    fs::write(&file, "x").expect("write");
+    for (path, why) in [(&missing, "no such"), (&file, "not a directory")] {
+        let ran = world.run([Path::new("mount"), Path::new(&world.store), path]);
+        ran.exits(5).says(&[path.to_str().expect("utf-8"), why]).plainly();
+    }
+    assert!(world.witness.keys().is_empty(), "a failed mount wrote to the store");
+}
+
+#[test]
+fn what_is_not_mounted_is_said_by_every_command() {
+    let world = World::new("not-mounted");
+    let host = world.host("a");
+    for command in ["unmount", "status", "flush", "refresh"] {
+        let ran = host.run(command, &[]);
+        assert!(ran.code != Some(0), "{ran}");
+        ran.says(&[host.mountpoint.to_str().expect("utf-8"), "not mounted"]).plainly();
+    }
+}
+
+#[test]
+fn a_bucket_that_is_not_there_is_5() {
+    let world = World::new("no-bucket");
+    let host = world.host("a");
+    let mut command = world.command(["mount", "--timeout", "5s", "no-such-bucket-here:x"]);
+    let ran = Ran::of(command.arg(&host.mountpoint));
+    ran.exits(5).says(&["no-such-bucket-here"]).plainly();
+    assert!(!is_mounted(&host.mountpoint));
+}
+
+#[test]
+fn wrong_credentials_are_5() {
+    let world = World::new("wrong-secret");
+    let host = world.host("a");
+    let mut command = world.command(["mount", "--timeout", "5s", &world.store]);
+    command.env("AWS_SECRET_ACCESS_KEY", "a-wrong-secret").arg(&host.mountpoint);
+    let ran = Ran::of(&mut command).exits(5).says(&[BUCKET, "denied"]).plainly();
+    assert!(!ran.err.contains("a-wrong-secret"), "a secret was printed");
+    assert!(!is_mounted(&host.mountpoint));
+}
+
+#[test]
+fn no_credentials_at_all_is_5_and_says_how_to_give_them() {
+    let world = World::new("no-credentials");
+    let host = world.host("a");
+    let mut command = world.command(["mount", "--timeout", "5s", &world.store]);
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").arg(&host.mountpoint);
+    Ran::of(&mut command).exits(5).says(&["credentials", "AWS_ACCESS_KEY_ID"]).plainly();
+}
+
+#[test]
+fn a_newer_format_is_5_and_nothing_is_written() {
+    let world = World::new("newer");
+    let mount = world.host("a").mount(&[]);
+    mount.unmount();
+    let lease = world.witness.text(".cwdfs/lease");
+    let mut json: serde_json::Value = serde_json::from_str(&lease).expect("the lease is JSON");
+    let version = json.as_object().expect("an object").keys().find(|k| k.contains("format")).cloned();
+    json[version.expect("the lease names its format version")] = 999.into();
+    world.witness.put(".cwdfs/lease", json.to_string());
+    let before = world.witness.keys();
+    world.host("b").run_mount(&[]).exits(5).says(&["newer", "999"]).plainly();
+    assert_eq!(world.witness.keys(), before, "the mount wrote to a session of a newer format");
+}
+
+#[test]
+fn a_store_that_cannot_be_reached_is_6() {
+    let world = World::new("unreachable");
+    let host = world.host("a");
+    let mut command = world.command(["mount", "--timeout", "3s", &world.store]);
+    command.env("CWDFS_ENDPOINT", "http://127.0.0.1:9").arg(&host.mountpoint);
+    let ran = Ran::of(&mut command).exits(6).says(&["127.0.0.1:9"]).plainly();
+    assert!(ran.took < Duration::from_secs(15), "it took {:?}", ran.took);
+    assert!(!is_mounted(&host.mountpoint));
+}
+
+#[test]
+fn a_store_that_throttles_is_6() {
+    let world = World::with_relay("throttled");
+    world.relay().rule(1, usize::MAX, Act::Status(503), |_| true);
+    let ran = world.host("a").run_mount(&["--timeout", "3s"]);
+    ran.exits(6).says(&[BUCKET]).plainly();
+}
+
+#[test]
+fn a_session_that_another_writer_holds_is_7_and_names_the_holder() {
+    let world = World::new("held");
+    let holder = world.host("a").mount(&["--lease-ttl", "3s", "--park-after", "never"]);
+    let other = world.host("b");
+    let ran = other.run_mount(&[]);
+    let pid = holder.pid().as_raw_nonzero().to_string();
+    ran.exits(7).says(&[&pid, "--takeover"]).plainly();
+    assert!(!is_mounted(&other.mountpoint));
+    fs::write(holder.path("f"), "the holder goes on").expect("write");
+    holder.unmount();
+}
+
+#[test]
+fn without_foreground_a_daemon_is_left_that_serves() {
+    let world = World::new("daemon");
+    let host = world.host("a");
+    host.run_mount(&["--log-file", world.local("log").join("l").to_str().expect("utf-8")]).ok();
+    let guard = Unmount(&host.mountpoint);
+    assert!(is_mounted(&host.mountpoint), "the command returned before the mount was there");
+    fs::write(host.mountpoint.join("f"), "x").expect("write");
+    host.run_mount(&[]).ok().says(&["already mounted"]);
+    let status = host.run("status", &[]).ok().says(&[&world.store, "close"]);
+    assert!(!status.out.contains("testsecret"), "a secret in status");
+    host.run("unmount", &[]).ok();
+    assert!(!is_mounted(&host.mountpoint));
+    drop(guard);
+    assert_eq!(world.witness.text("f"), "x");
+}
+
+#[test]
+fn another_session_on_a_mounted_directory_is_refused() {
+    let world = World::new("other-session");
+    let host = world.host("a");
+    let mount = host.mount(&[]);
+    let other = format!("{}-other", world.store);
+    let ran = world.run([Path::new("mount"), Path::new(&other), &host.mountpoint]);
+    ran.exits(5).says(&[host.mountpoint.to_str().expect("utf-8"), &world.store]).plainly();
+    mount.unmount();
+}
+
+#[test]
+fn a_dead_mount_is_cleared_away_first() {
+    let world = World::new("dead-mount");
+    let host = world.host("a");
+    let mut mount = host.mount(&[]);
+    fs::write(mount.path("f"), "x").expect("write");
+    mount.kill_only();
+    assert!(fs::metadata(&host.mountpoint).is_err(), "the mount is dead");
+    let again = host.mount(&[]);
+    assert_eq!(fs::read(again.path("f")).expect("read"), b"x");
+    again.unmount();
+    assert!(!is_mounted(&host.mountpoint), "the dead mount is still there, below");
+}
+
+#[test]
+fn unmount_clears_a_dead_mount_too() {
+    let world = World::new("dead-unmount");
+    let host = world.host("a");
+    let mut mount = host.mount(&[]);
+    mount.kill_only();
+    host.run("unmount", &[]);
+    assert!(!is_mounted(&host.mountpoint));
+}
+
+#[test]
+fn files_below_the_mount_point_get_a_warning() {
+    let world = World::new("hidden-files");
+    let host = world.host("a");
+    fs::write(host.mountpoint.join("in the way"), "x").expect("write");
+    host.run_mount(&[]).ok().says(&["warning", host.mountpoint.to_str().expect("utf-8"), "hidden"]);
+    host.run("unmount", &[]).ok();
+    assert!(host.mountpoint.join("in the way").exists());
+}
+
+#[test]
+fn a_busy_mount_names_who_holds_it_and_stays_unless_forced() {
+    let world = World::new("busy");
+    let host = world.host("a");
+    let mut mount = host.mount(&[]);
+    let mut shell = std::process::Command::new("sleep");
+    let mut holder = shell.arg("60").current_dir(mount.root()).spawn().expect("sleep");
+    let ran = mount.run("unmount", &[]);
+    assert!(ran.code != Some(0), "{ran}");
+    ran.says(&[&holder.id().to_string(), "sleep", "--force"]).plainly();
+    fs::write(mount.path("f"), "still works").expect("nothing changed");
+    mount.run("unmount", &["--force"]).ok();
+    assert!(!is_mounted(&host.mountpoint));
+    mount.wait_end(Duration::from_secs(30));
+    holder.kill().expect("kill");
+    holder.wait().expect("reap");
+    assert_eq!(world.witness.text("f"), "still works");
+}
+
+#[test]
+fn sigterm_and_sigint_unmount_cleanly() {
+    let world = World::new("signals");
+    for (signal, name) in [(Signal::TERM, "term"), (Signal::INT, "int")] {
+        let host = world.host(name);
+        let mut mount = host.mount(&["--lease-ttl", "60s"]);
+        fs::write(mount.path(name), name).expect("write");
+        mount.signal(signal);
+        assert_eq!(mount.wait_end(Duration::from_secs(30)).code(), Some(0), "{}", mount.log());
+        assert!(!is_mounted(&host.mountpoint));
+        assert_eq!(world.witness.text(name), name, "published on the way out");
+    }
+}
+
+#[test]
+fn what_is_not_in_the_store_at_unmount_is_4_and_kept() {
+    let world = World::with_relay("unmount-4");
+    let host = world.host("a");
+    let mut mount = host.mount(&["--durability", "fsync", "--timeout", "3s"]);
+    fs::write(mount.path("before"), "x").expect("write");
+    mount.flush();
+    world.relay().cut();
+    fs::write(mount.path("kept"), "kept here").expect("a write at level fsync does not wait");
+    let ran = mount.run("flush", &["--timeout", "2s"]).exits(4).plainly();
+    assert!(ran.took < Duration::from_secs(10), "it took {:?}", ran.took);
+    let ran = mount.run("unmount", &["--timeout", "3s"]);
+    ran.exits(4).says(&[host.cache.to_str().expect("utf-8"), "cwdfs mount"]).plainly();
+    assert!(!is_mounted(&host.mountpoint));
+    assert_eq!(mount.wait_end(Duration::from_secs(30)).code(), Some(4), "{}", mount.log());
+    drop(mount);
+    world.relay().heal();
+    let mount = host.mount(&[]);
+    assert_eq!(fs::read(mount.path("kept")).expect("read"), b"kept here");
+    mount.publish();
+    assert_eq!(world.witness.text("kept"), "kept here");
+    mount.unmount();
+}
+
+#[test]
+fn a_serving_loop_that_died_is_3() {
+    let world = World::new("loop-died");
+    let host = world.host("a");
+    let mut mount = host.mount(&[]);
+    fs::write(mount.path("f"), "x").expect("write");
+    let device = rustix::fs::stat(mount.root()).expect("stat").st_dev;
+    let control = Path::new("/sys/fs/fuse/connections");
+    if !control.join(rustix::fs::minor(device).to_string()).exists() {
+        crate::support::sh(Path::new("/"), "mount -t fusectl fusectl /sys/fs/fuse/connections");
+    }
+    fs::write(control.join(rustix::fs::minor(device).to_string()).join("abort"), "1").expect("abort");
+    assert_eq!(mount.wait_end(Duration::from_secs(30)).code(), Some(3), "{}", mount.log());
+    assert_eq!(world.witness.text("f"), "x", "what was there is published all the same");
+}
+
+#[test]
+fn options_come_from_the_environment_and_from_o_as_well() {
+    let world = World::new("options");
+    let host = world.host("a");
+    let mut command = world.command(["mount", "-f"]);
+    command.arg("--cache-dir").arg(&host.cache).env("CWDFS_DURABILITY", "sync").env("CWDFS_TIMEOUT", "7s");
+    let mount = host
+        .start({
+            command.arg(&world.store).arg(&host.mountpoint);
+            command
+        })
+        .expect("mounts");
+    assert_eq!(mount.status()["durability"], "sync");
+    mount.unmount();
+
+    let options = format!("rw,nosuid,_netdev,durability=fsync,cache-dir={}", host.cache.display());
+    let mut command = world.command(["mount", "-f", "-o", &options]);
+    command.env("CWDFS_DURABILITY", "sync").arg(&world.store).arg(&host.mountpoint);
+    let mount = host.start(command).expect("mounts");
+    assert_eq!(mount.status()["durability"], "fsync", "what is said on the command line wins");
+    mount.unmount();
+
+    let mut command = host.mount_command(&["-o", "ro"]);
+    command.env("CWDFS_NO_PUBLISH", "yes");
+    let mount = host.start(command).expect("mounts");
+    let error = fs::write(mount.path("f"), "x").expect_err("it is read-only");
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()));
+}
+
+#[test]
+fn every_form_of_a_store_means_the_same_session() {
+    let world = World::new("forms");
+    let host = world.host("a");
+    let mount = host.mount(&[]);
+    fs::write(mount.path("f"), "x").expect("write");
+    mount.unmount();
+    for store in [format!("s3://{BUCKET}/{}", world.prefix), format!("{BUCKET}:{}/", world.prefix)] {
+        let mut command = world.command(["mount", "-f", "--cache-dir"]);
+        command.arg(&host.cache).arg(&store).arg(&host.mountpoint);
+        let mount = host.start(command).unwrap_or_else(|ran| panic!("{store}: {ran}"));
+        assert_eq!(fs::read(mount.path("f")).expect("read"), b"x");
+        mount.unmount();
+    }
+}
+
+#[test]
+fn a_directory_is_a_store_too() {
+    let world = World::new("directory-store");
+    let dir = world.local("sessions").join("sid42");
+    let store = format!("file://{}", dir.display());
+    for name in ["a", "b"] {
+        let host = world.host(name);
+        let mut command = world.command(["mount", "-f", "--cache-dir"]);
+        command.env_remove("CWDFS_ENDPOINT").arg(&host.cache).arg(&store).arg(&host.mountpoint);
+        let mount = host.start(command).unwrap_or_else(|ran| panic!("{ran}"));
+        if name == "a" {
+            crate::work::one_of_everything(mount.root());
+        }
+        assert_eq!(fs::read(mount.path("plain")).expect("read"), b"plain");
+        mount.unmount();
+    }
+    assert_eq!(fs::read(dir.join("plain")).expect("the view is plain files"), b"plain");
+}
+
+#[test]
+fn inspect_shows_lease_checkpoints_and_a_segments_records() {
+    let world = World::new("inspect");
+    let mount = world.host("a").mount(&[]);
+    fs::write(mount.path("a-name-to-find"), "x").expect("write");
+    mount.flush();
+    let slot = mount.status()["last_slot"].as_u64().expect("a slot").to_string();
+    world.run(["inspect", &world.store]).ok().says(&["lease", "epoch", "segment"]);
+    let all: serde_json::Value =
+        serde_json::from_str(&world.run(["inspect", "--json", &world.store]).ok().out).expect("JSON");
+    assert!(all.get("lease").is_some(), "{all:#}");
+    mount.unmount();
+    world.run(["inspect", &world.store, &slot]).ok().says(&["a-name-to-find"]);
+    world.run(["inspect", &world.store, "987654"]).says(&["987654"]).plainly();
+    world.run(["inspect", &format!("{}-nothing", world.store)]).says(&["no session"]).plainly();
+}
+
+#[test]
+fn a_damaged_segment_is_8_and_named() {
+    let world = World::new("damaged");
+    let mount = world.host("a").mount(&[]);
+    fs::write(mount.path("f"), "x").expect("write");
+    mount.flush();
+    let slot = mount.status()["last_slot"].as_u64().expect("a slot");
+    mount.kill();
+    let logged = |key: &String| key.starts_with(".cwdfs/log/");
+    let keys: Vec<_> = world.witness.keys().into_keys().filter(logged).collect();
+    let key = keys
+        .iter()
+        .find(|k| k.rsplit('/').next().is_some_and(|s| s.trim_start_matches('0') == slot.to_string()));
+    let key = key.unwrap_or_else(|| panic!("no segment {slot} in {keys:?}"));
+    let mut bytes = world.witness.object(key).expect("the segment").bytes;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    world.witness.put(key, bytes);
+    world.run(["inspect", &world.store, &slot.to_string()]).exits(8).says(&[key]).plainly();
+    let ran = world.host("b").run_mount(&["--takeover"]).says(&[key]).plainly();
+    assert!(matches!(ran.code, Some(5 | 8)), "{ran}");
+}
+
+/// Takes a mount away at the end of a test that left a daemon behind.
+struct Unmount<'a>(&'a Path);
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        if is_mounted(self.0) {
+            // Best effort: the test has failed already.
+            let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}

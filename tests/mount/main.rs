@@ -1,0 +1,19 @@
+//! Tests on a real mount over a real S3 server, with a second S3 client as witness: where the promises are
+//! made, they are tested. One program for all of them, so that it is linked once.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod barriers;
+mod cache;
+mod commands;
+mod durability;
+mod follower;
+mod modes;
+mod posix;
+mod relay;
+mod resume;
+mod ships_its_size;
+mod succession;
+mod view;
+mod work;

@@ -1,0 +1,28 @@
+//! What the tests on a real mount stand on: the store they share, a relay that makes it bad, a world and
+//! hosts for each test, the mounted daemon, tree snapshots, and a second S3 client as a witness.
+//!
+//! Nothing here uses cwdfs's own code: the binary is looked at from outside only.
+
+pub mod mount;
+pub mod ran;
+pub mod relay;
+pub mod seaweed;
+pub mod tree;
+pub mod witness;
+pub mod world;
+
+pub use ran::{Ran, sh};
+pub use tree::Tree;
+pub use world::{World, full};
+
+use std::time::{Duration, Instant};
+
+/// Waits until `done`; panics, naming `what`, when `limit` passes first.
+#[track_caller]
+pub fn eventually(what: &str, limit: Duration, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

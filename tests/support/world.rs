@@ -1,0 +1,179 @@
+//! Everything one test has to itself: a prefix of the shared store, a relay in front of it where asked for,
+//! and hosts, each with a cache directory and a mount point of its own.
+
+use super::mount::Mount;
+use super::ran::Ran;
+use super::relay::Relay;
+use super::seaweed;
+use super::witness::Witness;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The bucket that all tests share; each has a prefix of its own in it.
+pub const BUCKET: &str = "cwdfs-tests";
+
+/// The binary under test: the one that was built with the tests, or the one that `CWDFS_TEST_BINARY` names.
+pub fn binary() -> PathBuf {
+    match std::env::var_os("CWDFS_TEST_BINARY") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_cwdfs")),
+    }
+}
+
+/// Whether every size there is shall be run (`tests/run --full`).
+pub fn full() -> bool {
+    std::env::var_os("CWDFS_TEST_FULL").is_some_and(|v| v == "1")
+}
+
+/// A test's own corner of store and disk.
+pub struct World {
+    /// Looks at the bucket directly, past the relay.
+    pub witness: Witness,
+    /// `bucket:prefix`, as the command line takes it.
+    pub store: String,
+    /// The session's prefix.
+    pub prefix: String,
+    relay: Option<Relay>,
+    endpoint: String,
+    dir: PathBuf,
+}
+
+impl World {
+    /// A world whose hosts talk to the store directly. `name` is the test's.
+    pub fn new(name: &str) -> World {
+        World::make(name, false)
+    }
+
+    /// A world whose hosts talk to the store through a relay.
+    pub fn with_relay(name: &str) -> World {
+        World::make(name, true)
+    }
+
+    fn make(name: &str, relayed: bool) -> World {
+        let server = seaweed::shared();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let prefix = format!("{name}-{:x}", now.as_micros());
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&prefix);
+        fs::create_dir_all(&dir).expect("a directory for the test");
+        let witness =
+            Witness::new(&server.endpoint(), seaweed::ACCESS_KEY, seaweed::SECRET_KEY, BUCKET, &prefix);
+        witness.create_bucket();
+        let relay = relayed.then(|| Relay::start(server.address()).expect("a relay"));
+        let endpoint = relay.as_ref().map_or_else(|| server.endpoint(), Relay::endpoint);
+        World { witness, store: format!("{BUCKET}:{prefix}"), prefix, relay, endpoint, dir }
+    }
+
+    /// The relay; panics in a world without one.
+    pub fn relay(&self) -> &Relay {
+        self.relay.as_ref().expect("this world was made with a relay")
+    }
+
+    /// A machine by name: the same name is the same machine.
+    pub fn host(&self, name: &str) -> Host<'_> {
+        let dir = self.dir.join(name);
+        let host = Host { world: self, cache: dir.join("cache"), mountpoint: dir.join("mnt") };
+        fs::create_dir_all(&host.mountpoint).expect("a mount point");
+        host
+    }
+
+    /// A directory on the local disk for the test's own use.
+    pub fn local(&self, name: &str) -> PathBuf {
+        let dir = self.dir.join("local").join(name);
+        fs::create_dir_all(&dir).expect("a local directory");
+        dir
+    }
+
+    /// `cwdfs ARGS` with this world's endpoint and credentials and nothing else from the environment.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(binary());
+        command.args(args);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CWDFS_") || text.starts_with("AWS_") {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .env("CWDFS_ENDPOINT", &self.endpoint)
+            .env("AWS_ACCESS_KEY_ID", seaweed::ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", seaweed::SECRET_KEY)
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("HOME", &self.dir);
+        command
+    }
+
+    /// Runs `cwdfs ARGS` to its end.
+    pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ran {
+        Ran::of(&mut self.command(args))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A failed test's caches and logs are worth a look, and a mount may still be inside.
+        if !std::thread::panicking() && std::env::var_os("CWDFS_TEST_KEEP").is_none() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// A machine: a cache directory and a mount point.
+pub struct Host<'w> {
+    world: &'w World,
+    /// Its cache directory.
+    pub cache: PathBuf,
+    /// Where it mounts the session.
+    pub mountpoint: PathBuf,
+}
+
+impl<'w> Host<'w> {
+    /// Mounts the world's session here, as a child in the foreground, and returns when it answers.
+    #[track_caller]
+    pub fn mount(&self, options: &[&str]) -> Mount<'w> {
+        match Mount::start(self.world, self, self.mount_command(options)) {
+            Ok(mount) => mount,
+            Err(ran) => panic!("the mount did not start: {ran}"),
+        }
+    }
+
+    /// The command of [`Host::mount`], to change before it is started with [`Host::start`].
+    pub fn mount_command(&self, options: &[&str]) -> Command {
+        let mut command = self.world.command(["mount", "--foreground"]);
+        command.arg("--cache-dir").arg(&self.cache).args(options);
+        command.arg(&self.world.store).arg(&self.mountpoint);
+        command
+    }
+
+    /// Starts a foreground mount command; the error is how it ended without ever having mounted.
+    pub fn start(&self, command: Command) -> Result<Mount<'w>, Ran> {
+        Mount::start(self.world, self, command)
+    }
+
+    /// Runs a mount that is expected to fail, or to leave a daemon, to its end.
+    pub fn run_mount(&self, options: &[&str]) -> Ran {
+        let mut command = self.world.command(["mount"]);
+        command.arg("--cache-dir").arg(&self.cache).args(options);
+        Ran::of(command.arg(&self.world.store).arg(&self.mountpoint))
+    }
+
+    /// `cwdfs COMMAND OPTIONS... MOUNTPOINT`, run to its end.
+    pub fn run(&self, command: &str, options: &[&str]) -> Ran {
+        Ran::of(self.world.command([command]).args(options).arg(&self.mountpoint))
+    }
+
+    /// Deletes everything this machine has kept.
+    pub fn wipe(&self) {
+        match fs::remove_dir_all(&self.cache) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                panic!("wipe {}: {e}", self.cache.display())
+            }
+            _ => {}
+        }
+    }
+}

@@ -9,3 +9,4 @@ pub mod journal;
 pub mod log;
 pub mod session;
 pub mod store;
+pub mod view;

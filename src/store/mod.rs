@@ -11,6 +11,7 @@
 
 mod dir;
 mod error;
+pub mod faulty;
 mod types;
 
 pub use dir::DirStore;

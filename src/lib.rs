@@ -5,6 +5,7 @@
 //! is the tour.
 
 pub mod content;
+pub mod fuse;
 pub mod journal;
 pub mod log;
 pub mod session;

@@ -1,0 +1,80 @@
+//! Whether a caller that waits is being killed. The kernel cannot take it out of its wait, so we let it go.
+
+use std::time::Duration;
+
+/// Set in a task's flags once a signal is ending it.
+const SIGNALED: u64 = 0x400;
+/// The bit of SIGKILL in a mask of pending signals.
+const KILL: u64 = 1 << 8;
+/// The first look; most waits are over by then and cost nothing.
+const FIRST: Duration = Duration::from_millis(50);
+/// Between later looks.
+const LATER: Duration = Duration::from_millis(100);
+
+/// Returns once the task `pid` is being killed; never for one that cannot be seen (0).
+pub async fn killed(pid: u32) {
+    let mut pause = FIRST;
+    while pid != 0 {
+        tokio::time::sleep(pause).await;
+        if is_being_killed(pid) {
+            return;
+        }
+        pause = LATER;
+    }
+    std::future::pending().await
+}
+
+fn is_being_killed(pid: u32) -> bool {
+    // A task whose files are gone has ended: nobody waits for this answer.
+    match (std::fs::read(format!("/proc/{pid}/stat")), std::fs::read_to_string(format!("/proc/{pid}/status")))
+    {
+        (Ok(stat), Ok(status)) => {
+            flags(&stat).is_some_and(|f| f & SIGNALED != 0) || has_kill_pending(&status)
+        }
+        _ => true,
+    }
+}
+
+/// The ninth field; the second, the name, may hold spaces and parentheses.
+fn flags(stat: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(stat);
+    let (_, behind_name) = text.rsplit_once(')')?;
+    behind_name.split_ascii_whitespace().nth(6)?.parse().ok()
+}
+
+fn has_kill_pending(status: &str) -> bool {
+    let masks =
+        status.lines().filter_map(|l| l.strip_prefix("SigPnd:").or_else(|| l.strip_prefix("ShdPnd:")));
+    masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & KILL != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_found_behind_any_name() {
+        let stat = b"42 (a b) c) S 1 42 42 0 -1 4194560 100 0 0 0";
+        assert_eq!(flags(stat), Some(4_194_560));
+        assert_eq!(flags(b"42"), None);
+    }
+
+    #[test]
+    fn a_pending_kill_is_seen_and_other_signals_are_not() {
+        assert!(has_kill_pending("Name:\tx\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n"));
+        assert!(!has_kill_pending(
+            "SigPnd:\t0000000000004000\nShdPnd:\t0000000000000001\nSigBlk:\t0000000000000100\n"
+        ));
+    }
+
+    #[tokio::test]
+    async fn one_that_lives_is_waited_for_and_one_that_is_gone_is_not() {
+        let live = tokio::time::timeout(Duration::from_millis(200), killed(std::process::id())).await;
+        assert!(live.is_err(), "this process is not being killed");
+        let unseen = tokio::time::timeout(Duration::from_millis(200), killed(0)).await;
+        assert!(unseen.is_err(), "a caller that cannot be seen is waited for");
+        let mut child = std::process::Command::new("true").spawn().expect("a child");
+        child.wait().expect("it ends");
+        tokio::time::timeout(Duration::from_secs(5), killed(child.id())).await.expect("it is gone");
+    }
+}

@@ -1,0 +1,36 @@
+//! Tells the kernel what to forget, from a thread of its own: the kernel may make it wait behind a lock that
+//! a request of ours holds.
+
+use crate::session::api::Invalidation;
+use fuser::{INodeNo, Notifier};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::mpsc::Receiver;
+
+/// Runs until the session has no more to tell or the connection is gone.
+pub fn run(invalidations: &Receiver<Invalidation>, notifier: &Notifier) {
+    for what in invalidations {
+        match tell(notifier, &what) {
+            Ok(()) => {}
+            Err(error) if is_over(&error) => return,
+            // It was not cached, or no longer.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(?what, %error, "the kernel did not take an invalidation"),
+        }
+    }
+}
+
+fn tell(notifier: &Notifier, what: &Invalidation) -> io::Result<()> {
+    match what {
+        // From 0 on, to the end.
+        Invalidation::Inode(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
+        Invalidation::Entry { parent, name } => {
+            notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name))
+        }
+    }
+}
+
+fn is_over(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOTCONN | libc::ECONNABORTED | libc::EBADF))
+}

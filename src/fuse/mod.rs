@@ -1,0 +1,23 @@
+//! The kernel's protocol only: requests in, replies out, mounting, invalidation.
+//!
+//! Invariants:
+//! - what an operation means is decided in [`crate::session`]; here a request is translated, asked, answered;
+//! - a thread that reads requests never waits for the store: an answer that has to is awaited on a task;
+//! - every errno comes from [`crate::session::SessionError::errno`], or refuses a request that no session
+//!   could be asked;
+//! - a mount appears at its mount point only once it is served, and only a mount of ours is ever taken away.
+
+mod answer;
+mod backing;
+mod convert;
+mod fs;
+mod interrupt;
+mod invalidate;
+pub mod probe;
+mod report;
+mod serve;
+pub mod sys;
+pub mod table;
+
+pub use probe::Passthrough;
+pub use serve::{Ended, FuseOptions, Served, serve};

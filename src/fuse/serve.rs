@@ -1,0 +1,144 @@
+//! Serving a session at a mount point, from the mount to the end of the request loop.
+
+use super::answer::{Answers, Ttl};
+use super::backing::Backings;
+use super::fs::CwdFs;
+use super::report::Report;
+use super::sys::{self, MountError, MountSpec, Unmount};
+use super::{Passthrough, invalidate, table};
+use crate::session::Session;
+use fuser::{Config, SessionACL};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long the kernel may keep names and attributes of a session that only we change.
+const UNDER_LEASE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// And of one that another writes: a change is also told as soon as we learn of it.
+const FOLLOWING: Duration = Duration::from_secs(1);
+/// How far the kernel reads ahead, in KiB.
+const READ_AHEAD: u32 = 2048;
+
+/// How a session is served.
+#[derive(Debug, Clone)]
+pub struct FuseOptions {
+    /// What is mounted, where and how.
+    pub mount: MountSpec,
+    /// What the probe found, unless it is switched off.
+    pub passthrough: Passthrough,
+    /// Another writer may change the session.
+    pub following: bool,
+    /// Threads that read requests.
+    pub threads: usize,
+}
+
+/// How the request loop ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The mount is gone: unmounted, by us or by somebody else.
+    Unmounted,
+    /// The loop died, and the mount with it, which is still in the tree.
+    Died(String),
+}
+
+/// A session being served.
+#[derive(Debug)]
+pub struct Served {
+    mount: MountSpec,
+    device: String,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Mounts and serves `session`; the mount answers when this returns. The receiver learns how serving ended.
+pub fn serve(
+    session: &Arc<Session>,
+    options: &FuseOptions,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(Served, oneshot::Receiver<Ended>), MountError> {
+    let failed =
+        |error: io::Error| MountError::Kernel { mountpoint: options.mount.mountpoint.clone(), error };
+    let sys::Prepared { device, place } = sys::prepare(&options.mount)?;
+    let mut config = Config::default();
+    config.n_threads = Some(options.threads);
+    // Who may enter is the kernel's to check, by the mount option.
+    let loops =
+        fuser::Session::from_fd(file_system(session, options, runtime), device, SessionACL::All, config)
+            .map_err(failed)?;
+    let notifier = loops.notifier();
+    let (tell, ended) = oneshot::channel();
+    let known = Arc::new(OnceLock::new());
+    let device_known = Arc::clone(&known);
+    let run = spawn("fuse", move || {
+        let result = loops.run();
+        // Nobody listens any more once the daemon is on its way out.
+        let _ = tell.send(how_it_ended(known.get(), result));
+    })
+    .map_err(failed)?;
+    let mut threads = vec![run];
+    if let Some(invalidations) = session.invalidations() {
+        threads
+            .push(spawn("fuse-forget", move || invalidate::run(&invalidations, &notifier)).map_err(failed)?);
+    }
+    place.attach(&options.mount)?;
+    let device = device_of(&options.mount.mountpoint).map_err(failed)?;
+    let device = device_known.get_or_init(|| device).clone();
+    if let Err(error) = sys::raise_read_ahead(&device, READ_AHEAD) {
+        tracing::debug!(device, %error, "the kernel's read-ahead stays as it is");
+    }
+    Ok((Served { mount: options.mount.clone(), device, threads }, ended))
+}
+
+fn file_system(session: &Arc<Session>, options: &FuseOptions, runtime: &tokio::runtime::Handle) -> CwdFs {
+    let keep = if options.following { FOLLOWING } else { UNDER_LEASE };
+    let answers = Answers {
+        session: Arc::clone(session),
+        runtime: runtime.clone(),
+        report: Arc::new(Report::default()),
+        ttl: Ttl { attr: keep, entry: keep },
+    };
+    CwdFs {
+        answers: Arc::new(answers),
+        backings: Arc::new(Backings::default()),
+        depth: options.passthrough.depth(),
+        cache_dirs: !options.following,
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+fn device_of(mountpoint: &Path) -> io::Result<String> {
+    let mounted = table::at(mountpoint)?.filter(table::Mounted::is_ours);
+    mounted.map(|m| m.device).ok_or_else(|| io::Error::other("the mount was taken away at once"))
+}
+
+/// A connection that ended while its mount is still in the tree was not unmounted.
+fn how_it_ended(device: Option<&String>, result: io::Result<()>) -> Ended {
+    let there = |mounts: Vec<table::Mounted>| mounts.iter().any(|m| Some(&m.device) == device);
+    match (table::all().map(there), result) {
+        (Ok(false), _) => Ended::Unmounted,
+        (_, Ok(())) => Ended::Died("the kernel ended the connection".into()),
+        (_, Err(error)) => Ended::Died(error.to_string()),
+    }
+}
+
+impl Served {
+    /// Takes the mount away; `false` when it was gone already. EBUSY while processes hold it, unless detached.
+    pub fn unmount(&self, how: Unmount) -> io::Result<bool> {
+        sys::unmount(&self.mount.mountpoint, &self.device, how)
+    }
+
+    /// `major:minor` of the mount.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// Whether the loops have all ended.
+    pub fn is_over(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+}

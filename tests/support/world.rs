@@ -66,6 +66,11 @@ impl World {
         World { witness, store: format!("{BUCKET}:{prefix}"), prefix, relay, endpoint, dir }
     }
 
+    /// A second client whose requests go through the relay too: what the same bytes cost without cwdfs.
+    pub fn relayed_witness(&self) -> Witness {
+        Witness::new(&self.endpoint, seaweed::ACCESS_KEY, seaweed::SECRET_KEY, BUCKET, &self.prefix)
+    }
+
     /// The relay; panics in a world without one.
     pub fn relay(&self) -> &Relay {
         self.relay.as_ref().expect("this world was made with a relay")

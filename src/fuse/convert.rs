@@ -133,6 +133,7 @@ pub fn open_flags(flags: i32) -> OpenFlags {
         // O_SYNC has the bit of O_DSYNC too.
         sync: flags & libc::O_DSYNC != 0,
         direct: flags & libc::O_DIRECT != 0,
+        exclusive: flags & libc::O_EXCL != 0,
     }
 }
 

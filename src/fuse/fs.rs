@@ -552,7 +552,7 @@ impl Filesystem for CwdFs {
     }
 
     fn listxattr(&self, req: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
-        let list = self.answers.session.listxattr(ino(number)).map(|names| {
+        let list = self.answers.session.listxattr(caller(req), ino(number)).map(|names| {
             let terminated = names.into_iter().flat_map(|name| name.into_iter().chain([0]));
             terminated.collect()
         });

@@ -13,15 +13,17 @@ const LATER: Duration = Duration::from_millis(100);
 
 /// Returns once the task `pid` is being killed; never for one that cannot be seen (0).
 pub async fn killed(pid: u32) {
+    if pid == 0 {
+        return std::future::pending().await;
+    }
     let mut pause = FIRST;
-    while pid != 0 {
+    loop {
         tokio::time::sleep(pause).await;
         if is_being_killed(pid) {
             return;
         }
         pause = LATER;
     }
-    std::future::pending().await
 }
 
 fn is_being_killed(pid: u32) -> bool {

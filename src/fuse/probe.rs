@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The type of a tmpfs, as statfs(2) shows it.
-const TMPFS: i64 = 0x0102_1994;
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 /// Whether the kernel, our privileges and the cache's file system allow passthrough.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn passthrough(cache_dir: &Path) -> Passthrough {
 }
 
 fn on_tmpfs(dir: &Path) -> io::Result<bool> {
-    Ok(i64::from(rustix::fs::statfs(dir)?.f_type) == TMPFS)
+    Ok(rustix::fs::statfs(dir)?.f_type == TMPFS)
 }
 
 fn attempt(cache_dir: &Path, depth: u32) -> io::Result<()> {

@@ -388,6 +388,17 @@ fn a_damaged_segment_is_8_and_named() {
     assert!(matches!(ran.code, Some(5 | 8)), "{ran}");
 }
 
+#[test]
+fn the_demo_shows_its_promise_on_both_kinds_of_store() {
+    let world = World::new("demo");
+    let mut command = world.command(["demo"]);
+    command.env_remove("CWDFS_ENDPOINT").env_remove("AWS_ACCESS_KEY_ID").env("TMPDIR", world.local("tmp"));
+    Ran::of(&mut command).ok().says(&["SIGKILL", "equal"]);
+    assert!(fs::read_dir(world.local("tmp")).expect("list").next().is_none(), "the demo left files behind");
+    world.run(["demo", &world.store]).ok().says(&["SIGKILL", "equal"]);
+    assert!(world.witness.keys().is_empty(), "the demo left objects behind: {:?}", world.witness.keys());
+}
+
 /// Takes a mount away at the end of a test that left a daemon behind.
 struct Unmount<'a>(&'a Path);
 

@@ -8,6 +8,7 @@ mod barriers;
 mod cache;
 mod commands;
 mod durability;
+mod faults;
 mod follower;
 mod modes;
 mod posix;

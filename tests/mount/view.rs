@@ -1,6 +1,6 @@
 //! The view: a session as plain objects that any S3 client reads and writes.
 
-use crate::support::relay::Kind;
+use crate::support::relay::{Act, Kind};
 use crate::support::{World, eventually, sh};
 use crate::work::{noise, write_closed};
 use std::fs;
@@ -298,5 +298,25 @@ fn the_sessions_own_objects_are_never_in_the_mount() {
         assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::PERM.raw_os_error()), "{error}");
     }
     fs::create_dir_all(mount.path("sub/.cwdfs")).expect("only the root's name is taken");
+    mount.unmount();
+}
+
+#[test]
+fn what_could_not_be_published_in_time_is_published_by_the_next_mount() {
+    let world = World::with_relay("publish-later");
+    let host = world.host("a");
+    let mount = host.mount(&["--drain-timeout", "2s"]);
+    let own = format!("{}/.cwdfs/", world.prefix);
+    world
+        .relay()
+        .rule(1, usize::MAX, Act::Status(503), move |r| r.kind == Kind::Put && !r.key.starts_with(&own));
+    write_closed(&mount.path("f"), b"x").expect("a close needs no publishing");
+    mount.run("flush", &["--view", "--timeout", "2s"]).ok().says(&["not", "published"]);
+    mount.unmount();
+    assert!(world.witness.object("f").is_none());
+    world.relay().clear_rules();
+    let mount = world.host("b").mount(&[]);
+    world.witness.wait_for("the rest, by another machine", SOON, |keys| keys == ["f"]);
+    assert_eq!(world.witness.text("f"), "x");
     mount.unmount();
 }

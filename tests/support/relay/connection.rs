@@ -190,6 +190,7 @@ fn refuse(mut client: &TcpStream, request: &Request, status: u16) -> io::Result<
         412 => ("Precondition Failed", "PreconditionFailed"),
         429 => ("Too Many Requests", "TooManyRequests"),
         500 => ("Internal Server Error", "InternalError"),
+        501 => ("Not Implemented", "NotImplemented"),
         503 => ("Service Unavailable", "SlowDown"),
         507 => ("Insufficient Storage", "QuotaExceeded"),
         _ => ("Injected", "Injected"),

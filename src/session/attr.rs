@@ -1,10 +1,198 @@
 //! Attributes: getattr, setattr, statfs.
 
-use crate::log::row::Time;
+use super::acl::{ACCESS, Acl};
+use super::api::*;
+use super::change::Change;
+use super::level::Place;
+use super::{Session, SessionError};
+use crate::log::ids::Ino;
+use crate::log::row::{InodeRow, Time};
+use crate::log::source::Seq;
+use std::sync::Arc;
+
+/// What statfs shows where no quota is set: a store has no end.
+const ROOM: u64 = 1 << 50;
 
 /// The time of day.
 pub(super) fn now() -> Time {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     // The kernel keeps nanoseconds below 10^9.
     Time { sec: t.tv_sec, nsec: t.tv_nsec as u32 }
+}
+
+impl Session {
+    /// What stat shows; of an open or changed file, its newest state.
+    pub fn getattr(&self, ino: Ino) -> Result<Attr> {
+        self.alive()?;
+        let row = self.row(ino)?;
+        self.attr_of(ino, row)
+    }
+
+    /// Changes attributes, the length included.
+    pub fn setattr(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: Ino,
+        fh: Option<Fh>,
+        set: SetAttr,
+    ) -> Outcome<Attr> {
+        let Some(size) = set.size else { return self.set_row(caller, ino, &set) };
+        if let Err(error) = self.may_resize(ino, size) {
+            return Outcome::Ready(Err(error));
+        }
+        match self.set_size(ino, fh, size) {
+            Outcome::Ready(Ok(())) => self.after_resize(caller, ino, &set),
+            Outcome::Ready(Err(error)) => Outcome::Ready(Err(error)),
+            Outcome::Later(resized) => {
+                let session = self.clone();
+                Outcome::Later(Box::pin(async move {
+                    resized.await?;
+                    session.after_resize(caller, ino, &set).get().await
+                }))
+            }
+        }
+    }
+
+    /// Sizes and counts. A store has no end, so all of [`ROOM`] is free; inodes are those ever made.
+    pub fn statfs(&self) -> Result<StatFs> {
+        self.alive()?;
+        Ok(StatFs { total: ROOM, free: ROOM, files: self.changes.lock().next - 1 })
+    }
+
+    /// What is left to do once the length is set; mostly nothing, because the capture writes the row.
+    fn after_resize(self: &Arc<Self>, caller: Caller, ino: Ino, set: &SetAttr) -> Outcome<Attr> {
+        let only_size = SetAttr { size: set.size, ..SetAttr::default() } == *set;
+        match self.row(ino) {
+            Err(error) => Outcome::Ready(Err(error)),
+            Ok(row) if only_size && (caller.uid == 0 || row.mode & SET_ID == 0) => {
+                Outcome::Ready(self.attr_of(ino, row))
+            }
+            Ok(_) => self.set_row(caller, ino, set),
+        }
+    }
+
+    fn may_resize(&self, ino: Ino, size: u64) -> Result<()> {
+        self.may_change()?;
+        match self.row(ino)?.mode & libc::S_IFMT {
+            libc::S_IFREG if size > MAX_FILE => Err(SessionError::Errno(libc::EFBIG)),
+            libc::S_IFREG => Ok(()),
+            libc::S_IFDIR => Err(SessionError::Errno(libc::EISDIR)),
+            _ => Err(SessionError::Errno(libc::EINVAL)),
+        }
+    }
+
+    /// Everything of setattr but the length itself.
+    fn set_row(self: &Arc<Self>, caller: Caller, ino: Ino, set: &SetAttr) -> Outcome<Attr> {
+        match self.set_row_now(caller, ino, set) {
+            Ok((seq, attr)) => self.settle(seq, Place::Inode(ino), attr),
+            Err(error) => Outcome::Ready(Err(error)),
+        }
+    }
+
+    fn set_row_now(&self, caller: Caller, ino: Ino, set: &SetAttr) -> Result<(Option<Seq>, Attr)> {
+        let mut change = self.change()?;
+        let mut row = change.inode(ino)?;
+        set_owner(caller, &mut row, set);
+        if let Some(mode) = set.mode {
+            row.mode = row.mode & libc::S_IFMT | mode & 0o7777;
+            self.chmod_acl(&mut change, ino, row.mode)?;
+        }
+        if set.size.is_some() && set.mode.is_none() && caller.uid != 0 {
+            row.mode = without_set_id(row.mode, false);
+        }
+        let time = |time: SetTime| match time {
+            SetTime::Now => change.now(),
+            SetTime::To(time) => time,
+        };
+        if let Some(atime) = set.atime {
+            self.reads.take(ino);
+            row.atime = time(atime);
+        }
+        let mtime = set.mtime.map(time);
+        if let Some(mtime) = mtime {
+            row.mtime = mtime;
+        }
+        row.ctime = change.now();
+        row.version += 1;
+        change.put_inode(ino, row.clone());
+        let seq = change.apply()?;
+        if let (Some(mtime), Some(node)) = (mtime, self.nodes.get(ino)) {
+            self.set_live_mtime(&node, mtime);
+        }
+        Ok((seq, self.attr_of(ino, row)?))
+    }
+
+    /// chmod of an inode with an access ACL changes the list too.
+    fn chmod_acl(&self, change: &mut Change<'_>, ino: Ino, mode: u32) -> Result<()> {
+        if mode & libc::S_IFMT == libc::S_IFLNK {
+            return Err(SessionError::Errno(libc::EOPNOTSUPP));
+        }
+        let Some(value) = self.find_xattr(ino, ACCESS)? else { return Ok(()) };
+        if let Some(mut acl) = Acl::decode(&value)? {
+            acl.chmod(mode);
+            change.put_xattr(ino, ACCESS, Some(acl.encode()));
+        }
+        Ok(())
+    }
+}
+
+/// Set-user-id and set-group-id.
+const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
+
+/// The longest file: what a signed 64-bit offset reaches.
+pub(super) const MAX_FILE: u64 = i64::MAX as u64;
+
+/// chown: the owners, and the set-id bits that a new owner must not inherit.
+fn set_owner(caller: Caller, row: &mut InodeRow, set: &SetAttr) {
+    if set.uid.is_none() && set.gid.is_none() {
+        return;
+    }
+    if row.mode & libc::S_IFMT != libc::S_IFDIR {
+        row.mode = without_set_id(row.mode, !in_group(caller, row.gid));
+    }
+    row.uid = set.uid.unwrap_or(row.uid);
+    row.gid = set.gid.unwrap_or(row.gid);
+}
+
+/// The mode without set-user-id, and without set-group-id where a group may execute (without that it once
+/// meant mandatory locking, which stays unless `all`).
+pub(super) fn without_set_id(mode: u32, all: bool) -> u32 {
+    let group = all || mode & libc::S_IXGRP != 0;
+    mode & !libc::S_ISUID & if group { !libc::S_ISGID } else { !0 }
+}
+
+/// Whether a caller is root or a member of a group, as far as we can see.
+pub(super) fn in_group(caller: Caller, gid: u32) -> bool {
+    caller.uid == 0 || caller.gid == gid || further_groups(caller.pid).contains(&gid)
+}
+
+/// The supplementary groups of a thread; none when it cannot be seen.
+fn further_groups(pid: u32) -> Vec<u32> {
+    if pid == 0 {
+        return Vec::new();
+    }
+    // A thread that is gone, or hidden from us, is treated as having no further group: the strict side.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    line.split_ascii_whitespace().filter_map(|gid| gid.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_id_bits_go_as_the_kernel_has_it() {
+        assert_eq!(without_set_id(0o6755, false), 0o755);
+        assert_eq!(without_set_id(0o6745, false), 0o2745, "no group execution: it stays");
+        assert_eq!(without_set_id(0o6745, true), 0o745);
+    }
+
+    #[test]
+    fn a_caller_we_cannot_see_has_its_own_group_only() {
+        let caller = Caller { uid: 1000, gid: 1000, pid: 0 };
+        assert!(in_group(caller, 1000));
+        assert!(!in_group(caller, 4));
+        assert!(in_group(Caller { uid: 0, ..caller }, 4));
+    }
 }

@@ -6,9 +6,10 @@
 //! - an orphan's rows never reach the journal.
 
 use super::api::Result;
+use super::file::PendingCapture;
 use super::node::Orphan;
 use super::{Session, SessionError};
-use crate::journal::{Entry, Held};
+use crate::journal::Entry;
 use crate::log::ids::Ino;
 use crate::log::row::{Cookie, DentryRow, Home, InodeRow, Key, Record, Time, meta};
 use crate::log::source::Seq;
@@ -126,6 +127,23 @@ impl Change<'_> {
         Ok(self.session.journal.dentry(parent, name)?)
     }
 
+    /// What `name` of `parent` names: its inode and row. ENOENT, or ENOTDIR where `parent` is none.
+    pub fn named(&self, parent: Ino, name: &[u8]) -> Result<(Ino, InodeRow)> {
+        self.directory(parent)?;
+        let entry = self.entry(parent, name)?.ok_or(SessionError::Errno(libc::ENOENT))?;
+        Ok((entry.row.ino, self.inode(entry.row.ino)?))
+    }
+
+    /// The entries of a directory change now; it gains (or loses) this many subdirectories.
+    pub fn touch_directory(&mut self, ino: Ino, subdirectories: i64) -> Result<()> {
+        let mut row = self.inode(ino)?;
+        // Far from both bounds: it counts the directories that are there.
+        row.nlink = (i64::from(row.nlink) + subdirectories).clamp(2, i64::from(u32::MAX)) as u32;
+        (row.mtime, row.ctime) = (self.now, self.now);
+        self.put_inode(ino, row);
+        Ok(())
+    }
+
     /// Sets an inode's row.
     pub fn put_inode(&mut self, ino: Ino, row: InodeRow) {
         self.inodes.insert(ino, Some(row));
@@ -176,19 +194,25 @@ impl Change<'_> {
         })
     }
 
-    /// Applies the change; no commit goes past it before the hold is released.
-    pub fn apply_held(self) -> Result<Option<(Seq, Held)>> {
-        self.finish(|session, records| match records.is_empty() {
-            true => Ok(None),
-            false => Ok(Some(session.journal.apply_held(records)?)),
-        })
+    /// Applies a change that makes or changes a name, and so is always shipped.
+    pub fn apply_named(self) -> Result<Seq> {
+        self.finish(|session, records| Ok(session.journal.apply(records)?))
+    }
+
+    /// Applies a change of names of a file whose capture goes on: no commit goes past it before that ends.
+    pub fn apply_with(self, capture: Option<PendingCapture>) -> Result<Option<Seq>> {
+        let Some(capture) = capture else { return self.apply() };
+        let (seq, held) = self.finish(|session, records| Ok(session.journal.apply_held(records)?))?;
+        capture.start(held);
+        Ok(Some(seq))
     }
 
     fn finish<T>(mut self, apply: impl FnOnce(&Session, Vec<Record>) -> Result<T>) -> Result<T> {
         let session = self.session;
         let (mut orphans, mut kept) = (Vec::new(), Vec::new());
         for (ino, row) in std::mem::take(&mut self.inodes) {
-            let Some(row) = row else { continue };
+            let Some(mut row) = row else { continue };
+            row.atime = session.reads.take(ino).unwrap_or(row.atime);
             match session.nodes.get(ino) {
                 Some(node) if node.is_orphan() => kept.push((node, row)),
                 _ if row.nlink == 0 => {

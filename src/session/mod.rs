@@ -9,15 +9,25 @@
 //! - locks are taken in this order: a file's content, the lock of changes, a shard of the node table, an
 //!   orphan; none of them is held across an await.
 
+mod acl;
 pub mod api;
 mod attr;
 mod change;
 mod error;
 mod file;
-mod names;
+mod level;
+mod link;
+mod lookup;
+mod make;
 mod node;
 pub mod options;
+mod path;
+mod readdir;
+mod reads;
+mod remove;
+mod rename;
 mod table;
+mod xattr;
 
 pub use error::SessionError;
 pub use options::{Durability, SessionOptions};
@@ -52,10 +62,12 @@ pub struct Session {
     pub(crate) data: file::Data,
     /// Held while rows are read, decided upon and changed; see [`change::Change`].
     changes: Mutex<change::Numbers>,
+    /// Access times that no row has yet.
+    reads: reads::Reads,
     /// The key of the directory cookies.
     cookie_key: [u8; 16],
     /// Directories that are open.
-    dirs: table::Table<crate::log::ids::Ino>,
+    dirs: table::Table<node::Use>,
     /// A successor has taken the session, or it was deleted: every operation is ESTALE.
     lost: AtomicBool,
     /// When the last change was made, nanoseconds of the boot clock; parking looks at it.

@@ -1,0 +1,94 @@
+//! Finding things: lookup, readlink, forget, and the attributes that every answer carries.
+
+use super::api::*;
+use super::path::{check_name, is_hidden};
+use super::{Session, SessionError};
+use crate::log::ids::Ino;
+use crate::log::row::InodeRow;
+
+/// What a directory shows as its size, as ext4 does for a small one.
+const DIRECTORY_SIZE: u64 = 4096;
+
+impl Session {
+    /// The entry `name` of `parent`, or `None` (which the kernel may cache). Each inode that this, `make`,
+    /// `create`, `link` or a `readdir` with attributes hands out counts as one lookup, until `forget`.
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Attr>> {
+        self.alive()?;
+        check_name(name)?;
+        if is_hidden(parent, name) {
+            return Ok(None);
+        }
+        let ino = match name {
+            b"." => parent,
+            b".." => self.parent_of(parent)?,
+            _ => match self.journal.dentry(parent, name)? {
+                Some(entry) => entry.row.ino,
+                None => return self.no_entry(parent),
+            },
+        };
+        let Some(row) = self.find_row(ino)? else {
+            return self.lookup_again(parent, name);
+        };
+        self.nodes.looked_up(ino);
+        self.attr_of(ino, row).map(Some)
+    }
+
+    /// A symlink's target. EINVAL for anything else.
+    pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
+        self.alive()?;
+        let row = self.row(ino)?;
+        match row.mode & libc::S_IFMT {
+            libc::S_IFLNK => Ok(row.target),
+            _ => Err(SessionError::Errno(libc::EINVAL)),
+        }
+    }
+
+    /// The kernel forgot `lookups` of an inode's lookups.
+    pub fn forget(&self, ino: Ino, lookups: u64) {
+        self.nodes.forget(ino, lookups);
+    }
+
+    /// The attributes that `row` and the live state of its content make.
+    pub(super) fn attr_of(&self, ino: Ino, mut row: InodeRow) -> Result<Attr> {
+        let live = self.nodes.get(ino).and_then(|node| self.overlay(&node, &mut row));
+        let (size, bytes) = match row.mode & libc::S_IFMT {
+            libc::S_IFDIR => (DIRECTORY_SIZE, DIRECTORY_SIZE),
+            libc::S_IFLNK => (row.target.len() as u64, 0),
+            libc::S_IFREG => (row.size, live.unwrap_or(row.allocated)),
+            _ => (0, 0),
+        };
+        Ok(Attr {
+            ino,
+            mode: row.mode,
+            nlink: row.nlink,
+            uid: row.uid,
+            gid: row.gid,
+            rdev: row.rdev,
+            size,
+            // In whole blocks of 4 KiB, as programs expect.
+            blocks: bytes.div_ceil(4096) * 8,
+            atime: self.reads.newest(ino, &row),
+            mtime: row.mtime,
+            ctime: row.ctime,
+            btime: row.btime,
+        })
+    }
+
+    /// There is no such entry: fine in a directory, an error where there is none.
+    fn no_entry(&self, parent: Ino) -> Result<Option<Attr>> {
+        match self.row(parent)?.mode & libc::S_IFMT {
+            libc::S_IFDIR => Ok(None),
+            _ => Err(SessionError::Errno(libc::ENOTDIR)),
+        }
+    }
+
+    /// The entry was there but its inode was not: it was removed between the two looks, so under the lock
+    /// of changes the answer is exact.
+    fn lookup_again(&self, parent: Ino, name: &[u8]) -> Result<Option<Attr>> {
+        let _still = self.changes.lock();
+        let Some(entry) = self.journal.dentry(parent, name)? else { return Ok(None) };
+        let row = self.row(entry.row.ino)?;
+        self.nodes.looked_up(entry.row.ino);
+        self.attr_of(entry.row.ino, row).map(Some)
+    }
+}

@@ -12,6 +12,7 @@ mod faults;
 mod follower;
 mod modes;
 mod posix;
+mod random_io;
 mod relay;
 mod resume;
 mod ships_its_size;

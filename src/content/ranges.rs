@@ -8,12 +8,19 @@ use std::ops::Range;
 pub struct Ranges {
     /// start -> end
     map: BTreeMap<u64, u64>,
+    /// Bytes in all.
+    total: u64,
 }
 
 impl Ranges {
     /// The empty set.
     pub fn new() -> Ranges {
         Ranges::default()
+    }
+
+    /// The set of `range` alone.
+    pub fn one(range: Range<u64>) -> Ranges {
+        Ranges::from_iter([range])
     }
 
     /// Adds `range`.
@@ -26,10 +33,12 @@ impl Ranges {
             self.map.range(..=end).rev().take_while(|&(_, &e)| e >= start).map(|(&s, _)| s).collect();
         for s in touching {
             if let Some(e) = self.map.remove(&s) {
+                self.total -= e - s;
                 start = start.min(s);
                 end = end.max(e);
             }
         }
+        self.total += end - start;
         self.map.insert(start, end);
     }
 
@@ -47,6 +56,7 @@ impl Ranges {
             .collect();
         for (s, e) in hit {
             self.map.remove(&s);
+            self.total -= e.min(range.end) - s.max(range.start);
             if s < range.start {
                 self.map.insert(s, range.start);
             }
@@ -102,12 +112,38 @@ impl Ranges {
 
     /// How many bytes it holds.
     pub fn bytes(&self) -> u64 {
-        self.iter().map(|r| r.end - r.start).sum()
+        self.total
+    }
+
+    /// How many ranges it is made of.
+    pub fn count(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether any byte of `range` is in the set.
+    pub fn touches(&self, range: &Range<u64>) -> bool {
+        self.map.range(..range.end).next_back().is_some_and(|(_, &e)| e > range.start) && !range.is_empty()
+    }
+
+    /// The range that holds byte `at`, if one does.
+    pub fn holding(&self, at: u64) -> Option<Range<u64>> {
+        self.map.range(..=at).next_back().filter(|&(_, &e)| e > at).map(|(&s, &e)| s..e)
+    }
+
+    /// Where the first range that starts behind `at` starts.
+    pub fn next_after(&self, at: u64) -> Option<u64> {
+        self.map.range((std::ops::Bound::Excluded(at), std::ops::Bound::Unbounded)).next().map(|(&s, _)| s)
+    }
+
+    /// Adds all of `other`.
+    pub fn extend(&mut self, other: &Ranges) {
+        other.iter().for_each(|r| self.insert(r));
     }
 
     /// Removes everything.
     pub fn clear(&mut self) {
         self.map.clear();
+        self.total = 0;
     }
 }
 
@@ -145,10 +181,13 @@ mod tests {
             prop_assert_eq!(&all, &set);
             prop_assert_eq!(ranges.bytes(), set.len() as u64);
             let inside: Vec<u64> = ranges.within(q..q + l).into_iter().flatten().collect();
+            let inside_is_empty = inside.is_empty();
             let outside: Vec<u64> = ranges.missing(q..q + l).into_iter().flatten().collect();
             prop_assert_eq!(inside, set.range(q..q + l).copied().collect::<Vec<_>>());
             prop_assert_eq!(outside, (q..q + l).filter(|b| !set.contains(b)).collect::<Vec<_>>());
             let starts: Vec<_> = ranges.iter().collect();
+            prop_assert_eq!(ranges.touches(&(q..q + l)), !inside_is_empty);
+            prop_assert_eq!(ranges.holding(q).is_some(), set.contains(&q));
             prop_assert!(starts.windows(2).all(|w| w[0].end < w[1].start), "adjacent ranges are joined");
         }
     }

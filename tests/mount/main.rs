@@ -12,7 +12,6 @@ mod faults;
 mod follower;
 mod modes;
 mod posix;
-mod random_io;
 mod relay;
 mod resume;
 mod ships_its_size;

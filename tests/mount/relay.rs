@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 /// A world whose witness looks past the relay, and a client that goes through it.
 fn through_relay(name: &str) -> (World, Witness) {
     let world = World::with_relay(name);
-    let client = world.relayed_witness();
+    let endpoint = world.relay().endpoint();
+    let client = Witness::new(&endpoint, seaweed::ACCESS_KEY, seaweed::SECRET_KEY, BUCKET, &world.prefix);
     (world, client)
 }
 

@@ -1,0 +1,189 @@
+//! What all files of a session share, and making room.
+
+use super::budget::Budget;
+use super::chunks::{self, ChunkKey, Chunks};
+use super::fetch::Fetcher;
+use super::file::File;
+use super::image::Image;
+use super::keep::Record;
+use super::pool::Pool;
+use super::ranges::Ranges;
+use super::read::Filling;
+use super::upload::Uploader;
+use super::{ContentConfig, ContentError, Rows, keep};
+use crate::log::ids::Ino;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What all files of a session share.
+pub(super) struct Core {
+    pub dir: PathBuf,
+    pub pool: Arc<Pool>,
+    pub budget: Arc<Budget>,
+    pub rows: Arc<dyn Rows>,
+    pub fetcher: Arc<Fetcher>,
+    /// `None` of a follower.
+    pub uploader: Option<Uploader>,
+    pub runtime: tokio::runtime::Handle,
+    /// Files that have an image on the disk; they are kept though nobody uses them.
+    pub files: Mutex<HashMap<Ino, Arc<File>>>,
+    /// Fetches under way, by inode and range.
+    pub filling: Mutex<HashMap<(Ino, u64, u64), Filling>>,
+    /// Images of an earlier mount that nobody asked for yet.
+    pub records: Mutex<HashMap<Ino, Record>>,
+    stopped: AtomicBool,
+}
+
+/// What can be evicted.
+enum Victim {
+    File(Arc<File>),
+    Chunk(ChunkKey, u64),
+}
+
+impl Core {
+    pub fn open(config: ContentConfig) -> Result<Arc<Core>, ContentError> {
+        let rows = config.rows;
+        let mut taken = HashSet::new();
+        let records = keep::load(&*rows, config.same_boot, &mut taken)?;
+        let kept = chunks::kept(&*rows, &mut taken)?;
+        // From here on no record calls clean what this process may overwrite.
+        rows.settle()?;
+        let pool = Pool::open(&config.dir.join("data"), |id| taken.contains(&id))?;
+        let budget = Arc::new(Budget::new(config.cache_size));
+        let chunks = Chunks::new(pool.clone(), budget.clone(), rows.clone(), kept);
+        let store = config.store;
+        let fetcher = Fetcher::new(store.clone(), rows.clone(), chunks, config.runtime.clone());
+        Ok(Arc::new(Core {
+            dir: config.dir,
+            pool,
+            budget,
+            rows,
+            fetcher: Arc::new(fetcher),
+            uploader: config.names.map(|names| Uploader::new(store, names)),
+            runtime: config.runtime,
+            files: Mutex::default(),
+            filling: Mutex::default(),
+            records: Mutex::new(records),
+            stopped: AtomicBool::new(false),
+        }))
+    }
+
+    /// A file has an image on the disk from now on.
+    pub fn adopt(&self, file: &File) {
+        let Some(file) = file.this.upgrade() else { return };
+        let old = self.files.lock().insert(file.ino, file);
+        // Another object of the same inode, if any, frees its image outside the lock.
+        drop(old);
+    }
+
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.budget.wake();
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the cache within its bound: evicts in the background, or at once when it is far over.
+    pub fn relieve(self: &Arc<Self>) {
+        let excess = self.budget.excess();
+        if excess == 0 {
+            return;
+        }
+        if self.budget.used() > self.budget.limit() + self.budget.limit() / 8 {
+            self.make_room(excess);
+            return;
+        }
+        let this = self.clone();
+        // It runs on its own; what it cannot evict the next one may.
+        drop(self.runtime.spawn_blocking(move || this.make_room(excess)));
+    }
+
+    /// Evicts clean content that was used longest ago, about `bytes` of it.
+    pub fn make_room(&self, bytes: u64) {
+        let Some(_one) = self.budget.evicting.try_lock() else { return };
+        let mut victims: Vec<(u64, Victim)> = Vec::new();
+        for file in self.files.lock().values() {
+            // A file whose lock is held is in use right now.
+            let Some(used_at) = file.state.try_lock().map(|state| state.used_at) else { continue };
+            victims.push((used_at, Victim::File(file.clone())));
+        }
+        let chunks = self.fetcher.chunks.uses();
+        victims.extend(chunks.into_iter().map(|(at, key, len)| (at, Victim::Chunk(key, len))));
+        victims.sort_by_key(|(used_at, _)| *used_at);
+        let mut freed = 0;
+        for (_, victim) in victims {
+            if freed >= bytes {
+                return;
+            }
+            freed += match self.evict(victim) {
+                Ok(freed) => freed,
+                Err(e) => {
+                    tracing::warn!("cannot evict cached content: {e}");
+                    0
+                }
+            };
+        }
+    }
+
+    fn evict(&self, victim: Victim) -> Result<u64, ContentError> {
+        match victim {
+            Victim::Chunk(key, len) => {
+                self.fetcher.chunks.forget(&key)?;
+                Ok(len)
+            }
+            Victim::File(file) => {
+                let (freed, empty) = file.evict()?;
+                if empty {
+                    let gone = self.files.lock().remove(&file.ino);
+                    drop(gone);
+                }
+                Ok(freed)
+            }
+        }
+    }
+}
+
+impl File {
+    /// Gives clean bytes on the disk up; returns how many, and whether no image is left.
+    fn evict(&self) -> Result<(u64, bool), ContentError> {
+        let Some(mut guard) = self.state.try_lock() else { return Ok((0, false)) };
+        let state = &mut *guard;
+        if state.backing.is_some() || state.frozen.is_some() {
+            return Ok((0, false));
+        }
+        if !matches!(state.image, Image::Disk(_)) {
+            return Ok((0, true));
+        }
+        let before = state.valid.bytes();
+        state.generation += 1;
+        if state.dirty.is_empty() {
+            state.image = Image::Empty;
+            state.valid.clear();
+        } else {
+            let mut clean: Ranges = state.valid.clone();
+            state.dirty.iter().for_each(|r| clean.remove(r));
+            for range in clean.iter() {
+                state.image.punch(range.clone())?;
+                state.valid.remove(range);
+            }
+        }
+        let freed = before - state.valid.bytes();
+        let empty = state.valid.is_empty();
+        self.account(&mut guard);
+        Ok((freed, empty))
+    }
+
+    /// Nobody uses it for now: closes its local file.
+    pub fn rest(&self) {
+        if let Some(state) = self.state.try_lock()
+            && let Image::Disk(file) = &state.image
+        {
+            file.rest();
+        }
+    }
+}

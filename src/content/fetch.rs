@@ -1,0 +1,271 @@
+//! Bytes of blobs from the store: in aligned chunks, in parallel, each asked for once at a time, and
+//! believed only as far as their checksums.
+//!
+//! Invariant: a piece that does not match its checksum is fetched once more; then it is an error that names
+//! the object.
+
+use super::chunks::{CHUNK, ChunkKey, Chunks, SMALL};
+use super::{ContentError, Rows};
+use crate::log::ids::{Blob, keys};
+use crate::log::row::ExtentRow;
+use crate::store::{ETag, Kind, ObjectStore, StoreError};
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Requests under way at once.
+const PARALLEL: usize = 16;
+
+/// Chunks fetched ahead of a reader that goes through a blob in order.
+const AHEAD: u64 = 4;
+
+/// Blobs whose readers' places are remembered.
+const PLACES: usize = 4096;
+
+type Fetching = Shared<BoxFuture<'static, Result<Bytes, ContentError>>>;
+
+/// Where a blob's reader is.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    /// The chunk that a reader in order asks for next.
+    next: u64,
+    /// The blob's bytes, once known.
+    size: Option<u64>,
+}
+
+/// Fetches pieces.
+pub(super) struct Fetcher {
+    store: Arc<dyn ObjectStore>,
+    rows: Arc<dyn Rows>,
+    pub chunks: Chunks,
+    under_way: Mutex<HashMap<ChunkKey, Fetching>>,
+    places: Mutex<HashMap<Blob, Place>>,
+    permits: Semaphore,
+    runtime: tokio::runtime::Handle,
+}
+
+/// The object that holds a blob, and the ETag it must have; `None` for a local one.
+pub(super) fn object_of(blob: &Blob) -> Option<(String, Option<ETag>)> {
+    match blob {
+        Blob::Segment { epoch, slot } => Some((keys::segment(*epoch, *slot), None)),
+        Blob::Data { epoch, n } => Some((keys::data(*epoch, *n), None)),
+        Blob::Object { key, etag } => Some((key.clone(), Some(ETag(etag.clone())))),
+        Blob::Local(_) => None,
+    }
+}
+
+/// Whether `bytes` are the whole piece that `extent` names.
+pub(super) fn is_right(extent: &ExtentRow, bytes: &[u8]) -> bool {
+    let sum = |crc| crc == crc32c::crc32c(bytes);
+    bytes.len() == extent.piece_len as usize && extent.crc.is_none_or(sum)
+}
+
+fn piece_range(extent: &ExtentRow) -> Range<u64> {
+    extent.piece_off..extent.piece_off.saturating_add(u64::from(extent.piece_len))
+}
+
+fn chunks_of(range: &Range<u64>) -> Range<u64> {
+    range.start / CHUNK..range.end.div_ceil(CHUNK)
+}
+
+fn within(range: &Range<u64>, key: &ChunkKey) -> Range<u64> {
+    range.start.max(key.range().start)..range.end.min(key.range().end)
+}
+
+impl Fetcher {
+    /// Over `store`.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        rows: Arc<dyn Rows>,
+        chunks: Chunks,
+        runtime: tokio::runtime::Handle,
+    ) -> Fetcher {
+        Fetcher {
+            store,
+            rows,
+            chunks,
+            under_way: Mutex::default(),
+            places: Mutex::default(),
+            permits: Semaphore::new(PARALLEL),
+            runtime,
+        }
+    }
+
+    /// The whole piece that `extent` names, if it is here and right.
+    pub fn local(self: &Arc<Self>, extent: &ExtentRow) -> Result<Option<Bytes>, ContentError> {
+        if let Some(bytes) = self.rows.piece(extent)? {
+            return Ok(Some(bytes));
+        }
+        if let Blob::Local(id) = extent.blob {
+            let why = format!("content {} is not in the journal", id.0);
+            return Err(ContentError::Io { what: "read a captured content".into(), why });
+        }
+        let range = piece_range(extent);
+        let mut parts = Vec::with_capacity(1);
+        for index in chunks_of(&range) {
+            let key = ChunkKey { blob: extent.blob.clone(), index };
+            match self.chunks.read(&key, within(&range, &key))? {
+                Some(part) => parts.push(part),
+                None => return Ok(None),
+            }
+        }
+        let bytes = join(parts);
+        if !is_right(extent, &bytes) {
+            self.forget(extent)?;
+            return Ok(None);
+        }
+        self.went_on(&extent.blob, range.end.saturating_sub(1) / CHUNK);
+        Ok(Some(bytes))
+    }
+
+    /// The whole piece that `extent` names.
+    pub async fn piece(self: &Arc<Self>, extent: &ExtentRow) -> Result<Bytes, ContentError> {
+        if let Some(bytes) = self.local(extent)? {
+            return Ok(bytes);
+        }
+        let range = piece_range(extent);
+        let chunks = chunks_of(&range).map(|index| ChunkKey { blob: extent.blob.clone(), index });
+        let parts = futures::future::try_join_all(chunks.map(|key| {
+            let wanted = within(&range, &key);
+            let this = self.clone();
+            async move {
+                let chunk = this.chunk(&key).await?;
+                let start = (wanted.start - key.range().start).min(chunk.len() as u64) as usize;
+                let end = (wanted.end - key.range().start).min(chunk.len() as u64) as usize;
+                Ok::<_, ContentError>(chunk.slice(start..end))
+            }
+        }));
+        let bytes = join(parts.await?);
+        self.went_on(&extent.blob, range.end.saturating_sub(1) / CHUNK);
+        let bytes = match is_right(extent, &bytes) {
+            true => bytes,
+            false => self.again(extent).await?,
+        };
+        // A small blob's chunk is in memory only: the journal keeps what is used of it.
+        if self.place(&extent.blob, |place| place.size.is_some_and(|size| size <= SMALL as u64)) {
+            self.rows.keep_piece(extent, &bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// A range of a blob, past all caches, for pieces that the caller checks (see [`Fetcher::again`]).
+    pub async fn run(&self, blob: &Blob, range: Range<u64>) -> Result<Bytes, ContentError> {
+        let (key, etag) = object_of(blob).ok_or_else(|| no_object(blob))?;
+        // The semaphore is never closed, so there is always a permit in the end.
+        let _permit = self.permits.acquire().await.map_err(|_| ContentError::Stopped)?;
+        Ok(self.store.get(&key, Some(range), etag.as_ref()).await?.body)
+    }
+
+    /// A piece that was not right, once more; then it is an error.
+    pub async fn again(&self, extent: &ExtentRow) -> Result<Bytes, ContentError> {
+        self.forget(extent)?;
+        let bytes = match self.run(&extent.blob, piece_range(extent)).await {
+            Ok(bytes) => bytes,
+            Err(ContentError::Store(StoreError { kind: Kind::InvalidRange, .. })) => Bytes::new(),
+            Err(e) => return Err(e),
+        };
+        match is_right(extent, &bytes) {
+            true => Ok(bytes),
+            false => {
+                let object = object_of(&extent.blob).map(|(key, _)| key).unwrap_or_default();
+                Err(ContentError::Corrupt { object, offset: extent.piece_off })
+            }
+        }
+    }
+
+    fn forget(&self, extent: &ExtentRow) -> Result<(), ContentError> {
+        for index in chunks_of(&piece_range(extent)) {
+            self.chunks.forget(&ChunkKey { blob: extent.blob.clone(), index })?;
+        }
+        Ok(())
+    }
+
+    /// A chunk from the store; shared by all who ask for it at once, and finished though they leave.
+    fn chunk(self: &Arc<Self>, key: &ChunkKey) -> Fetching {
+        let mut under_way = self.under_way.lock();
+        if let Some(fetching) = under_way.get(key) {
+            return fetching.clone();
+        }
+        let (this, wanted) = (self.clone(), key.clone());
+        let task = self.runtime.spawn(async move {
+            let fetched = this.get_chunk(&wanted).await;
+            this.under_way.lock().remove(&wanted);
+            fetched
+        });
+        let ended = |joined: Result<_, tokio::task::JoinError>| joined.unwrap_or(Err(ContentError::Stopped));
+        let fetching = task.map(ended).boxed().shared();
+        under_way.insert(key.clone(), fetching.clone());
+        fetching
+    }
+
+    async fn get_chunk(&self, key: &ChunkKey) -> Result<Bytes, ContentError> {
+        if let Some(size) = self.places.lock().get(&key.blob).and_then(|place| place.size) {
+            let range = key.range().start..key.range().end.min(size);
+            if let Some(bytes) = self.chunks.read(key, range)? {
+                return Ok(bytes);
+            }
+        }
+        let (object, etag) = object_of(&key.blob).ok_or_else(|| no_object(&key.blob))?;
+        // The semaphore is never closed, so there is always a permit in the end.
+        let _permit = self.permits.acquire().await.map_err(|_| ContentError::Stopped)?;
+        let got = match self.store.get(&object, Some(key.range()), etag.as_ref()).await {
+            Ok(got) => got,
+            // A blob shorter than the piece: the checksum says so to whoever asked.
+            Err(e) if e.kind == Kind::InvalidRange => return Ok(Bytes::new()),
+            Err(e) => return Err(e.into()),
+        };
+        self.place(&key.blob, |place| place.size = Some(got.meta.size));
+        if let Err(e) = self.chunks.keep(key, &got.body) {
+            // The reader has its bytes; only the next one has to fetch them again.
+            tracing::warn!("cannot keep a chunk of {object}: {e}");
+        }
+        Ok(got.body)
+    }
+
+    /// A reader reached a chunk: fetches the next ones when it goes in order.
+    fn went_on(self: &Arc<Self>, blob: &Blob, index: u64) {
+        let place = self.place(blob, |place| {
+            let before = *place;
+            place.next = index + 1;
+            before
+        });
+        let Some(size) = place.size.filter(|size| *size > CHUNK) else { return };
+        if index != place.next {
+            return;
+        }
+        let last = (size - 1) / CHUNK;
+        for next in index + 1..=(index + AHEAD).min(last) {
+            let key = ChunkKey { blob: blob.clone(), index: next };
+            if !self.chunks.has(&key) {
+                // It runs on its own; whoever needs it finds it under way, and its error there.
+                drop(self.chunk(&key));
+            }
+        }
+    }
+
+    fn place<R>(&self, blob: &Blob, change: impl FnOnce(&mut Place) -> R) -> R {
+        let mut places = self.places.lock();
+        if places.len() >= PLACES && !places.contains_key(blob) {
+            places.clear();
+        }
+        change(places.entry(blob.clone()).or_default())
+    }
+}
+
+fn no_object(blob: &Blob) -> ContentError {
+    ContentError::Io { what: "fetch".into(), why: format!("{blob:?} is in no object") }
+}
+
+fn join(mut parts: Vec<Bytes>) -> Bytes {
+    if parts.len() == 1 {
+        return parts.swap_remove(0);
+    }
+    let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    parts.iter().for_each(|part| all.extend_from_slice(part));
+    all.freeze()
+}

@@ -1,0 +1,219 @@
+//! What outlives the process: which local file holds which inode's content, and what of it is not stored.
+//!
+//! Invariants:
+//! - a record of clean content is written by [`Core::close`] and is gone from the database before anything can
+//!   change that content; it counts only for the same version of the inode, and in the same boot of the
+//!   machine;
+//! - a record of unstored content is written before its upload begins and removed when its rows are applied;
+//!   after a reboot it counts only if the local file was synced.
+
+use super::core::Core;
+use super::file::File;
+use super::image::Image;
+use super::ranges::Ranges;
+use super::{ContentError, Rows};
+use crate::log::ids::Ino;
+use crate::log::row::{InodeRow, Time};
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The local facts that say which image lies in which file.
+const TABLE: &str = "images";
+
+/// One inode's image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// The local file.
+    file: u64,
+    size: u64,
+    mtime: Time,
+    ctime: Time,
+    /// The inode's, for clean content.
+    version: u64,
+    valid: Vec<(u64, u64)>,
+    dirty: Vec<(u64, u64)>,
+    removed: Vec<(u64, u64)>,
+    /// Not all of it is stored.
+    changed: bool,
+    /// The bytes were on the disk, not only in the page cache.
+    synced: bool,
+}
+
+fn list(ranges: &Ranges) -> Vec<(u64, u64)> {
+    ranges.iter().map(|r| (r.start, r.end)).collect()
+}
+
+fn set(list: &[(u64, u64)]) -> Ranges {
+    list.iter().map(|(start, end)| *start..*end).collect()
+}
+
+fn key(ino: Ino) -> [u8; 8] {
+    ino.0.to_be_bytes()
+}
+
+/// Reads the records and removes those of clean content, and those that count no more.
+pub(super) fn load(
+    rows: &dyn Rows,
+    same_boot: bool,
+    taken: &mut HashSet<u64>,
+) -> Result<HashMap<Ino, Record>, ContentError> {
+    let mut records = HashMap::new();
+    for (name, value) in rows.local_all(TABLE)? {
+        let ino = <[u8; 8]>::try_from(&name[..]).ok().map(|ino| Ino(u64::from_be_bytes(ino)));
+        let record = postcard::from_bytes::<Record>(&value).ok();
+        let (Some(ino), Some(record)) = (ino, record) else {
+            rows.local_put(TABLE, &name, None)?;
+            continue;
+        };
+        let counts = same_boot || (record.changed && record.synced);
+        if record.changed && !counts {
+            tracing::warn!("inode {ino}: content that was not stored did not survive the reboot");
+        }
+        if !record.changed || !counts {
+            rows.local_put(TABLE, &name, None)?;
+        }
+        if counts && taken.insert(record.file) {
+            records.insert(ino, record);
+        }
+    }
+    Ok(records)
+}
+
+impl Core {
+    /// Inodes with content that an earlier mount could not store.
+    pub fn leftovers(&self) -> Vec<Ino> {
+        let records = self.records.lock();
+        let mut inos: Vec<Ino> = records.iter().filter(|(_, r)| r.changed).map(|(ino, _)| *ino).collect();
+        inos.sort();
+        inos
+    }
+
+    /// Forgets a record of an earlier mount and empties its file.
+    pub fn drop_record(&self, ino: Ino) {
+        let Some(record) = self.records.lock().remove(&ino) else { return };
+        drop(self.pool.claimed(record.file));
+        if record.changed {
+            self.unnote(ino);
+        }
+    }
+
+    /// Gives `file` what an earlier mount kept of it.
+    pub fn restore(&self, file: &Arc<File>, row: &InodeRow) {
+        let Some(record) = self.records.lock().remove(&file.ino) else { return };
+        let image = self.pool.claimed(record.file);
+        if !record.changed && (record.version != row.version || record.size != row.size) {
+            return;
+        }
+        let mut guard = file.state.lock();
+        let state = &mut *guard;
+        state.image = Image::Disk(Arc::new(image));
+        state.valid = set(&record.valid);
+        if record.changed {
+            state.dirty = set(&record.dirty);
+            state.removed = set(&record.removed);
+            (state.size, state.mtime, state.ctime) = (record.size, record.mtime, record.ctime);
+            state.count += 1;
+            file.noted.store(true, Ordering::Relaxed);
+        }
+        file.account(&mut guard);
+    }
+
+    /// Moves unstored content of another history to `salvage/`; returns how many files.
+    pub fn salvage(&self) -> Result<usize, ContentError> {
+        let dir = self.dir.join("salvage");
+        let inos = self.leftovers();
+        for ino in &inos {
+            let Some(record) = self.records.lock().remove(ino) else { continue };
+            let to = dir.join(format!("inode-{ino}-{}", record.file));
+            let from = self.pool.dir().join(record.file.to_string());
+            let moved = std::fs::create_dir_all(&dir).and_then(|()| std::fs::rename(&from, &to));
+            moved.map_err(|e| ContentError::Io {
+                what: format!("cannot move {} to {}", from.display(), to.display()),
+                why: e.to_string(),
+            })?;
+            self.unnote(*ino);
+        }
+        Ok(inos.len())
+    }
+
+    /// Records all images, for the next mount; returns how many hold unstored content.
+    pub fn close(&self) -> Result<usize, ContentError> {
+        let files: Vec<Arc<File>> = self.files.lock().values().cloned().collect();
+        let mut unstored = 0;
+        for file in files {
+            if file.is_orphan() {
+                continue;
+            }
+            let Some(version) = self.rows.version(file.ino)? else { continue };
+            unstored += usize::from(file.is_changed());
+            file.note(version, true)?;
+        }
+        // Nobody asked for these: they are as good as they were.
+        for (ino, record) in std::mem::take(&mut *self.records.lock()) {
+            if self.rows.version(ino)?.is_some() {
+                unstored += usize::from(record.changed);
+                self.pool.claimed(record.file).keep();
+                self.put(ino, &record)?;
+            }
+        }
+        self.fetcher.chunks.close();
+        Ok(unstored)
+    }
+
+    fn put(&self, ino: Ino, record: &Record) -> Result<(), ContentError> {
+        let failed = |e: postcard::Error| {
+            let what = format!("cannot note the content of inode {ino}");
+            ContentError::Io { what, why: e.to_string() }
+        };
+        let value = postcard::to_stdvec(record).map_err(failed)?;
+        Ok(self.rows.local_put(TABLE, &key(ino), Some(value))?)
+    }
+
+    /// What was noted of an inode is out of date.
+    pub fn unnote(&self, ino: Ino) {
+        if let Err(e) = self.rows.local_put(TABLE, &key(ino), None) {
+            tracing::warn!("cannot remove the note of inode {ino}: {e}");
+        }
+    }
+}
+
+impl File {
+    /// Records the image. Before an upload (`closing` false) only what is not stored, since what is clean may
+    /// still be overwritten.
+    pub(super) fn note(&self, version: u64, closing: bool) -> Result<(), ContentError> {
+        let mut guard = self.look();
+        let state = &mut *guard;
+        let Image::Disk(file) = &state.image else { return Ok(()) };
+        let (mut dirty, mut removed) = (state.dirty.clone(), state.removed.clone());
+        if let Some(frozen) = &state.frozen {
+            frozen.dirty.iter().flat_map(|r| state.valid.within(r)).for_each(|r| dirty.insert(r));
+            removed.extend(&frozen.removed);
+        }
+        let changed = state.is_changed();
+        let valid = if closing { &state.valid } else { &dirty };
+        let record = Record {
+            file: file.id(),
+            size: state.size,
+            mtime: state.mtime,
+            ctime: state.ctime,
+            version,
+            valid: list(valid),
+            dirty: list(&dirty),
+            removed: list(&removed),
+            changed,
+            synced: closing && changed,
+        };
+        if record.synced {
+            let synced = file.file()?.sync_data();
+            let what = || "cannot sync unstored content".to_owned();
+            synced.map_err(|e| ContentError::Io { what: what(), why: e.to_string() })?;
+        }
+        if closing {
+            file.keep();
+        }
+        self.noted.store(changed, Ordering::Relaxed);
+        self.core.put(self.ino, &record)
+    }
+}

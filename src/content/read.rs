@@ -1,0 +1,282 @@
+//! Reading a file: at once from what is here, or after a fetch; large files are fetched into their image,
+//! ahead of a reader that goes in order.
+
+use super::chunks::SMALL as SMALL_PIECE;
+use super::fetch::is_right;
+use super::file::{File, MAX_SIZE};
+use super::ranges::Ranges;
+use super::{ContentError, extents};
+use crate::log::ids::Blob;
+use crate::log::row::ExtentRow;
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use futures::stream::{StreamExt, TryStreamExt};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Files from this size on are fetched into their image, smaller ones are read from chunks of blobs.
+const LARGE: u64 = 4 << 20;
+
+/// What is fetched at once for a reader that jumps, and for one that goes in order.
+const STEP: u64 = 1 << 20;
+const STRIDE: u64 = 4 << 20;
+
+/// How far ahead of a reader in order a large file is fetched.
+const AHEAD: u64 = 16 << 20;
+
+/// The most bytes of one request.
+const RUN: u64 = 8 << 20;
+
+/// Content by its offset in the file; what is between is zeros.
+pub(super) type Parts = Arc<Vec<(u64, Bytes)>>;
+
+/// A fetch into an image that others can wait for too.
+pub(super) type Filling = Shared<BoxFuture<'static, Result<Parts, ContentError>>>;
+
+/// A read that is answered in part.
+struct Plan {
+    buf: BytesMut,
+    offset: u64,
+    /// Ranges of the file that come from extents.
+    outside: Vec<Range<u64>>,
+    size: u64,
+}
+
+impl Plan {
+    fn put(&mut self, offset: u64, bytes: &[u8]) {
+        let range = self.offset..self.offset + self.buf.len() as u64;
+        let (from, to) = (offset.max(range.start), (offset + bytes.len() as u64).min(range.end));
+        if from < to {
+            let part = &bytes[(from - offset) as usize..(to - offset) as usize];
+            self.buf[(from - range.start) as usize..(to - range.start) as usize].copy_from_slice(part);
+        }
+    }
+}
+
+/// The bytes that `extent` shows of its piece.
+fn shown(extent: &ExtentRow, piece: &Bytes) -> Bytes {
+    let start = (extent.skip as usize).min(piece.len());
+    piece.slice(start..(start + extent.len as usize).min(piece.len()))
+}
+
+impl File {
+    /// Up to `len` bytes from `offset` on, fewer only at the end; `None` when they have to be fetched.
+    pub fn read_here(&self, offset: u64, len: u32) -> Result<Option<Bytes>, ContentError> {
+        let mut plan = self.plan(offset, len)?;
+        let whole = plan.offset..plan.offset + plan.buf.len() as u64;
+        for range in std::mem::take(&mut plan.outside) {
+            for (at, extent) in self.core.rows.extents(self.ino, range.clone())? {
+                let Some((at, extent)) = extents::slice(at, &extent, &range) else { continue };
+                let Some(piece) = self.core.fetcher.local(&extent)? else { return Ok(None) };
+                let bytes = shown(&extent, &piece);
+                if at == whole.start && bytes.len() as u64 == whole.end - whole.start {
+                    return Ok(Some(bytes));
+                }
+                plan.put(at, &bytes);
+            }
+        }
+        Ok(Some(plan.buf.freeze()))
+    }
+
+    /// Like [`File::read_here`], after a fetch where it needs one.
+    pub async fn read(self: &Arc<Self>, offset: u64, len: u32) -> Result<Bytes, ContentError> {
+        let mut plan = self.plan(offset, len)?;
+        let outside = std::mem::take(&mut plan.outside);
+        if plan.size < LARGE {
+            for range in outside {
+                for (at, bytes) in self.fetch(range).await? {
+                    plan.put(at, &bytes);
+                }
+            }
+            return Ok(plan.buf.freeze());
+        }
+        let in_order = self.went_on(offset, plan.buf.len() as u64);
+        let step = if in_order { STRIDE } else { STEP };
+        for range in outside {
+            for index in range.start / step..range.end.div_ceil(step) {
+                let unit = index * step..((index + 1) * step).min(plan.size);
+                let wanted = range.start.max(unit.start)..range.end.min(unit.end);
+                for (at, bytes) in self.fill(unit).await?.iter() {
+                    // Only what this read did not find in the image: that may be newer.
+                    let (from, to) = (wanted.start.max(*at), wanted.end.min(at + bytes.len() as u64));
+                    if from < to {
+                        plan.put(from, &bytes[(from - at) as usize..(to - at) as usize]);
+                    }
+                }
+            }
+        }
+        if in_order {
+            self.go_ahead(offset + plan.buf.len() as u64, plan.size);
+        }
+        self.core.relieve();
+        Ok(plan.buf.freeze())
+    }
+
+    /// Fetches all of the file that is not here, so that [`File::is_whole`]; it may be evicted again.
+    pub async fn fetch_whole(self: &Arc<Self>) -> Result<(), ContentError> {
+        let size = self.size();
+        let units = (0..size.div_ceil(STRIDE)).map(|n| n * STRIDE..((n + 1) * STRIDE).min(size));
+        let fills = units.map(|unit| self.clone().fill(unit).map(|filled| filled.map(drop)));
+        let fills: Vec<_> = fills.collect();
+        futures::stream::iter(fills).buffer_unordered(4).try_collect::<()>().await
+    }
+
+    fn plan(&self, offset: u64, len: u32) -> Result<Plan, ContentError> {
+        let mut state = self.look();
+        let end = offset.saturating_add(u64::from(len)).min(state.size).max(offset);
+        let mut plan = Plan {
+            buf: BytesMut::zeroed((end - offset) as usize),
+            offset,
+            outside: state.outside(offset..end),
+            size: state.size,
+        };
+        for part in state.valid.within(offset..end) {
+            let at = (part.start - offset) as usize..(part.end - offset) as usize;
+            state.image.read(part.start, &mut plan.buf[at])?;
+        }
+        state.used_at = self.core.budget.tick();
+        Ok(plan)
+    }
+
+    /// Notes where a reader is; whether it goes on where the last one ended.
+    fn went_on(&self, offset: u64, len: u64) -> bool {
+        let mut state = self.state.lock();
+        let in_order = offset.abs_diff(state.reader) <= STRIDE;
+        state.reader = offset + len;
+        in_order
+    }
+
+    fn go_ahead(self: &Arc<Self>, from: u64, size: u64) {
+        let last = from.saturating_add(AHEAD).min(size);
+        for index in from / STRIDE..last.div_ceil(STRIDE) {
+            let unit = index * STRIDE..((index + 1) * STRIDE).min(size);
+            if !self.state.lock().outside(unit.clone()).is_empty() {
+                // It runs on its own; whoever needs it finds it under way, and its error there.
+                drop(self.fill(unit));
+            }
+        }
+    }
+
+    /// Fetches what of a unit is not here, and puts it in the image. Shared by all who ask for it at once.
+    fn fill(self: &Arc<Self>, unit: Range<u64>) -> Filling {
+        let mut filling = self.core.filling.lock();
+        let key = (self.ino, unit.start, unit.end);
+        if let Some(under_way) = filling.get(&key) {
+            return under_way.clone();
+        }
+        let this = self.clone();
+        let task = self.core.runtime.spawn(async move {
+            let filled = this.fill_now(unit).await;
+            this.core.filling.lock().remove(&key);
+            filled
+        });
+        let ended = |joined: Result<_, tokio::task::JoinError>| joined.unwrap_or(Err(ContentError::Stopped));
+        let under_way = task.map(ended).boxed().shared();
+        filling.insert(key, under_way.clone());
+        under_way
+    }
+
+    async fn fill_now(self: &Arc<Self>, unit: Range<u64>) -> Result<Parts, ContentError> {
+        let (generation, outside) = {
+            let state = self.state.lock();
+            (state.generation, state.outside(unit.clone()))
+        };
+        let mut parts = Vec::new();
+        for range in &outside {
+            parts.extend(self.fetch(range.clone()).await?);
+        }
+        if let Err(e) = self.keep(generation, &outside, &parts) {
+            // The reader has its bytes; only the next one has to fetch them again.
+            tracing::warn!("cannot keep fetched content of inode {}: {e}", self.ino);
+        }
+        Ok(Arc::new(parts))
+    }
+
+    /// Puts fetched bytes in the image, unless they may be out of date by now.
+    fn keep(
+        &self,
+        generation: u64,
+        outside: &[Range<u64>],
+        parts: &[(u64, Bytes)],
+    ) -> Result<(), ContentError> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.generation != generation {
+            return Ok(());
+        }
+        let still: Ranges = outside.iter().flat_map(|range| state.outside(range.clone())).collect();
+        state.image.to_disk(&self.core.pool, &state.valid)?;
+        for (at, bytes) in parts {
+            for range in still.within(*at..at + bytes.len() as u64) {
+                let part = &bytes[(range.start - at) as usize..(range.end - at) as usize];
+                state.image.write(&self.core.pool, &state.valid, range.start, part)?;
+            }
+        }
+        let size = state.size;
+        // Holes are valid too: the image has zeros there.
+        still.within(0..size.min(MAX_SIZE)).into_iter().for_each(|range| state.valid.insert(range));
+        self.account(&mut guard);
+        Ok(())
+    }
+
+    /// The content of `range` according to the extents.
+    async fn fetch(&self, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, ContentError> {
+        let rows = self.core.rows.extents(self.ino, range.clone())?;
+        let cut = rows.iter().filter_map(|(at, extent)| extents::slice(*at, extent, &range));
+        let runs: Vec<_> = runs(cut).into_iter().map(|run| self.fetch_run(run)).collect();
+        let parts: Vec<Vec<_>> = futures::stream::iter(runs).buffered(8).try_collect().await?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    async fn fetch_run(&self, run: Vec<(u64, ExtentRow)>) -> Result<Vec<(u64, Bytes)>, ContentError> {
+        let fetcher = &self.core.fetcher;
+        if let [(at, extent)] = &run[..]
+            && extent.piece_len as usize <= SMALL_PIECE
+        {
+            return Ok(vec![(*at, shown(extent, &fetcher.piece(extent).await?))]);
+        }
+        let mut parts = Vec::with_capacity(run.len());
+        let mut missing = Vec::new();
+        for (at, extent) in run {
+            match fetcher.local(&extent)? {
+                Some(piece) => parts.push((at, shown(&extent, &piece))),
+                None => missing.push((at, extent)),
+            }
+        }
+        let (Some((_, first)), Some((_, last))) = (missing.first(), missing.last()) else { return Ok(parts) };
+        let (start, end) = (first.piece_off, last.piece_off.saturating_add(u64::from(last.piece_len)));
+        let bytes = fetcher.run(&first.blob, start..end).await?;
+        for (at, extent) in &missing {
+            let from = (extent.piece_off - start).min(bytes.len() as u64) as usize;
+            let piece = bytes.slice(from..(from + extent.piece_len as usize).min(bytes.len()));
+            let piece = if is_right(extent, &piece) { piece } else { fetcher.again(extent).await? };
+            parts.push((*at, shown(extent, &piece)));
+        }
+        Ok(parts)
+    }
+}
+
+/// Groups extents whose large pieces follow each other in one blob, for one request; a small piece is alone.
+fn runs(extents: impl Iterator<Item = (u64, ExtentRow)>) -> Vec<Vec<(u64, ExtentRow)>> {
+    let mut runs: Vec<Vec<(u64, ExtentRow)>> = Vec::new();
+    for (at, extent) in extents {
+        let joins = runs.last().is_some_and(|run| {
+            let (first, last) = (&run[0].1, &run[run.len() - 1].1);
+            let end = last.piece_off.saturating_add(u64::from(last.piece_len));
+            let large = |e: &ExtentRow| e.piece_len as usize > SMALL_PIECE;
+            let in_object = !matches!(extent.blob, Blob::Local(_));
+            large(last)
+                && large(&extent)
+                && in_object
+                && last.blob == extent.blob
+                && end == extent.piece_off
+                && end - first.piece_off < RUN
+        });
+        match runs.last_mut() {
+            Some(run) if joins => run.push((at, extent)),
+            _ => runs.push(vec![(at, extent)]),
+        }
+    }
+    runs
+}

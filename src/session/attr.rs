@@ -2,7 +2,7 @@
 
 use super::acl::{ACCESS, Acl};
 use super::api::*;
-use super::change::Change;
+use super::change::{Change, next_ino};
 use super::level::Place;
 use super::{Session, SessionError};
 use crate::log::ids::Ino;
@@ -56,7 +56,11 @@ impl Session {
     /// Sizes and counts. A store has no end, so all of [`ROOM`] is free; inodes are those ever made.
     pub fn statfs(&self) -> Result<StatFs> {
         self.alive()?;
-        Ok(StatFs { total: ROOM, free: ROOM, files: self.changes.lock().next - 1 })
+        let made = match &self.writer {
+            Some(writer) => writer.numbers.lock().next,
+            None => next_ino(&self.journal)?,
+        };
+        Ok(StatFs { total: ROOM, free: ROOM, files: made - 1 })
     }
 
     /// What is left to do once the length is set; mostly nothing, because the capture writes the row.
@@ -72,7 +76,7 @@ impl Session {
     }
 
     fn may_resize(&self, ino: Ino, size: u64) -> Result<()> {
-        self.may_change()?;
+        self.writer()?;
         match self.row(ino)?.mode & libc::S_IFMT {
             libc::S_IFREG if size > MAX_FILE => Err(SessionError::Errno(libc::EFBIG)),
             libc::S_IFREG => Ok(()),

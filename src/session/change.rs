@@ -8,11 +8,11 @@
 use super::api::Result;
 use super::file::PendingCapture;
 use super::node::Orphan;
-use super::{Session, SessionError};
-use crate::journal::Entry;
+use super::{Session, SessionError, Writer};
+use crate::journal::{Entry, Journal};
 use crate::log::ids::Ino;
 use crate::log::row::{Cookie, DentryRow, Home, InodeRow, Key, Record, Time, meta};
-use crate::log::source::Seq;
+use crate::log::source::{LocalError, Seq};
 use parking_lot::MutexGuard;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -31,6 +31,7 @@ const RESERVE: u64 = 256;
 /// A change being made.
 pub(crate) struct Change<'a> {
     session: &'a Session,
+    writer: &'a Writer,
     numbers: MutexGuard<'a, Numbers>,
     /// Inodes as this change leaves them; `None`: removed.
     inodes: BTreeMap<Ino, Option<InodeRow>>,
@@ -42,11 +43,12 @@ pub(crate) struct Change<'a> {
 impl Session {
     /// Starts a change. EROFS for a follower, ESTALE once the session is lost.
     pub(crate) fn change(&self) -> Result<Change<'_>> {
-        self.may_change()?;
-        let numbers = self.changes.lock();
+        let writer = self.writer()?;
+        let numbers = writer.numbers.lock();
         let now = super::attr::now();
         Ok(Change {
             session: self,
+            writer,
             numbers,
             inodes: BTreeMap::new(),
             records: Vec::new(),
@@ -63,13 +65,30 @@ impl Session {
         }
     }
 
-    /// Fails where nothing may be changed.
-    pub(crate) fn may_change(&self) -> Result<()> {
+    /// What makes us the writer: fails where nothing may be changed.
+    pub(crate) fn writer(&self) -> Result<&Writer> {
         self.alive()?;
-        match self.writer {
-            Some(_) => Ok(()),
-            None => Err(SessionError::Errno(libc::EROFS)),
+        self.writer.as_ref().ok_or(SessionError::Errno(libc::EROFS))
+    }
+
+    /// What is left of an inode whose rows are about to go.
+    fn orphan_rows(&self, ino: Ino, row: InodeRow) -> std::result::Result<Orphan, LocalError> {
+        let extents = match row.mode & libc::S_IFMT {
+            libc::S_IFREG => self.journal.extents(ino, 0..u64::MAX)?,
+            _ => Vec::new(),
+        };
+        let xattrs = self.journal.xattrs(ino)?.into_iter().collect();
+        Ok(Orphan { row, xattrs, extents: extents.into_iter().collect() })
+    }
+
+    /// The writer that we follow has removed an inode: it lives on here while somebody knows it.
+    pub(super) fn keep_removed(&self, ino: Ino) -> std::result::Result<(), LocalError> {
+        let Some(row) = self.journal.inode(ino)?.filter(|_| self.nodes.known(ino)) else { return Ok(()) };
+        let rows = self.orphan_rows(ino, InodeRow { nlink: 0, home: None, ..row })?;
+        if let Some(node) = self.nodes.orphan(ino, rows) {
+            self.orphaned(&node);
         }
+        Ok(())
     }
 
     /// An inode's row as captured, of one without a name too; ESTALE when there is none.
@@ -85,18 +104,20 @@ impl Session {
         }
         match self.journal.inode(ino)? {
             Some(row) => Ok(Some(row)),
+            // A follower of a prefix that holds no session yet shows an empty root.
+            None if ino == Ino::ROOT && self.writer.is_none() => Ok(Some(super::make::root_row())),
             // It may have lost its last name between the two looks.
             None => Ok(orphan()),
         }
     }
-
-    /// The place of `name` in any directory.
-    pub(crate) fn cookie(&self, name: &[u8]) -> Cookie {
-        Cookie::of(&self.cookie_key, name)
-    }
 }
 
 impl Change<'_> {
+    /// The place of `name` in any directory.
+    pub fn cookie(&self, name: &[u8]) -> Cookie {
+        Cookie::of(&self.writer.cookie_key, name)
+    }
+
     /// The time of this change.
     pub fn now(&self) -> Time {
         self.now
@@ -157,7 +178,7 @@ impl Change<'_> {
 
     /// Gives `name` of `parent` to an inode; returns the place.
     pub fn put_entry(&mut self, parent: Ino, name: &[u8], ino: Ino, mode: u32) -> Home {
-        let cookie = self.session.cookie(name);
+        let cookie = self.cookie(name);
         let key = Key::Dentry { parent, cookie, name: name.to_vec() };
         self.records.push(Record::put(&key, &DentryRow { ino, kind: mode & libc::S_IFMT }));
         Home { parent, cookie }
@@ -165,7 +186,7 @@ impl Change<'_> {
 
     /// Removes the entry `name` of `parent`.
     pub fn remove_entry(&mut self, parent: Ino, name: &[u8]) {
-        let cookie = self.session.cookie(name);
+        let cookie = self.cookie(name);
         self.records.push(Record::delete(&Key::Dentry { parent, cookie, name: name.to_vec() }));
     }
 
@@ -218,7 +239,7 @@ impl Change<'_> {
                 _ if row.nlink == 0 => {
                     self.records.push(Record::delete(&Key::Inode { ino }));
                     if session.nodes.known(ino) {
-                        let rows = self.orphan_rows(ino, row)?;
+                        let rows = session.orphan_rows(ino, row)?;
                         orphans.extend(session.nodes.orphan(ino, rows));
                     }
                 }
@@ -237,16 +258,6 @@ impl Change<'_> {
             Err(_) => orphans.iter().for_each(|node| session.nodes.adopt(node.ino)),
         }
         applied
-    }
-
-    fn orphan_rows(&self, ino: Ino, row: InodeRow) -> Result<Orphan> {
-        let journal = &self.session.journal;
-        let extents = match row.mode & libc::S_IFMT {
-            libc::S_IFREG => journal.extents(ino, 0..u64::MAX)?,
-            _ => Vec::new(),
-        };
-        let xattrs = journal.xattrs(ino)?.into_iter().collect();
-        Ok(Orphan { row, xattrs, extents: extents.into_iter().collect() })
     }
 
     fn place_xattrs(&mut self) {
@@ -274,4 +285,10 @@ impl Change<'_> {
             self.records.push(Record::put(&key, &self.numbers.reserved));
         }
     }
+}
+
+/// The first inode number that was not given out.
+pub(super) fn next_ino(journal: &Journal) -> Result<u64> {
+    let key = Key::Meta { name: meta::NEXT_INO.to_vec() };
+    Ok(journal.get::<u64>(&key)?.unwrap_or(Ino::ROOT.0 + 1))
 }

@@ -85,7 +85,7 @@ impl Session {
     /// The entry was there but its inode was not: it was removed between the two looks, so under the lock
     /// of changes the answer is exact.
     fn lookup_again(&self, parent: Ino, name: &[u8]) -> Result<Option<Attr>> {
-        let _still = self.changes.lock();
+        let _still = self.writer.as_ref().map(|writer| writer.numbers.lock());
         let Some(entry) = self.journal.dentry(parent, name)? else { return Ok(None) };
         let row = self.row(entry.row.ino)?;
         self.nodes.looked_up(entry.row.ino);

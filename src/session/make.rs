@@ -2,6 +2,7 @@
 
 use super::acl::{ACCESS, Acl, DEFAULT};
 use super::api::*;
+use super::attr::now;
 use super::change::Change;
 use super::level::Place;
 use super::path::check_new_name;
@@ -170,5 +171,26 @@ fn check_kind(new: &NewNode) -> Result<()> {
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK => Ok(()),
         libc::S_IFIFO | libc::S_IFSOCK | libc::S_IFCHR | libc::S_IFBLK => Ok(()),
         _ => Err(SessionError::Errno(libc::EINVAL)),
+    }
+}
+
+/// A new session's root: the mounting user's.
+pub(super) fn root_row() -> InodeRow {
+    let now = now();
+    InodeRow {
+        mode: libc::S_IFDIR | 0o755,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        nlink: 2,
+        rdev: 0,
+        size: 0,
+        allocated: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        btime: now,
+        version: 1,
+        home: None,
+        target: Vec::new(),
     }
 }

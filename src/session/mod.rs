@@ -15,6 +15,7 @@ mod attr;
 mod change;
 mod error;
 mod file;
+mod invalidate;
 mod level;
 mod link;
 mod lookup;
@@ -26,6 +27,7 @@ mod readdir;
 mod reads;
 mod remove;
 mod rename;
+pub mod status;
 mod table;
 mod xattr;
 
@@ -33,16 +35,16 @@ pub use error::SessionError;
 pub use options::{Durability, SessionOptions};
 
 use crate::journal::Journal;
+use crate::log::blobs::BlobNames;
 use crate::log::committer::Committer;
 use crate::log::lease::Lease;
 use crate::store::ObjectStore;
-use api::*;
 use node::Nodes;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::mpsc::{Receiver, Sender};
-use std::time::Duration;
+use std::time::SystemTime;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// One mounted session.
 pub struct Session {
@@ -60,22 +62,26 @@ pub struct Session {
     pub(crate) nodes: Arc<Nodes>,
     /// The data path's own state: local content, open files.
     pub(crate) data: file::Data,
-    /// Held while rows are read, decided upon and changed; see [`change::Change`].
-    changes: Mutex<change::Numbers>,
     /// Access times that no row has yet.
     reads: reads::Reads,
-    /// The key of the directory cookies.
-    cookie_key: [u8; 16],
     /// Directories that are open.
     dirs: table::Table<node::Use>,
     /// A successor has taken the session, or it was deleted: every operation is ESTALE.
     lost: AtomicBool,
     /// When the last change was made, nanoseconds of the boot clock; parking looks at it.
     changed_at: AtomicU64,
-    /// To the thread that tells the kernel what to forget.
-    invalidate: Sender<Invalidation>,
-    /// Its other end, until it is taken.
-    invalidations: Mutex<Option<Receiver<Invalidation>>>,
+    /// What the kernel must forget.
+    invalidate: invalidate::Invalidations,
+    /// What happened that a person should know.
+    notices: status::Notices,
+    /// Where a follower is.
+    following: Mutex<Option<status::Position>>,
+    /// When it was opened.
+    opened: SystemTime,
+    /// Ends the background work.
+    stop: CancellationToken,
+    /// The same when the session is dropped.
+    _stop_when_dropped: DropGuard,
 }
 
 /// What a session has that may write.
@@ -84,16 +90,10 @@ pub(crate) struct Writer {
     pub lease: Arc<Lease>,
     /// Writes our slots.
     pub committer: Arc<Committer>,
-}
-
-/// The whole session.
-impl Session {
-    /// Captures everything changed before the call and returns once it is in the store.
-    pub async fn flush_all(self: &Arc<Self>, _timeout: Duration) -> Result<()> {
-        todo!()
-    }
-    /// Receives what the kernel must forget; taken once, by the thread that tells it.
-    pub fn invalidations(&self) -> Option<std::sync::mpsc::Receiver<Invalidation>> {
-        todo!()
-    }
+    /// Gives names to our data objects.
+    pub names: Arc<BlobNames>,
+    /// Held while rows are read, decided upon and changed; see [`change::Change`].
+    numbers: Mutex<change::Numbers>,
+    /// The key of the directory cookies.
+    cookie_key: [u8; 16],
 }

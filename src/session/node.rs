@@ -133,6 +133,14 @@ impl Nodes {
         self.shard(ino).lock().get(&ino.0).is_some_and(|entry| entry.lookups > 0)
     }
 
+    /// The inodes that the kernel knows.
+    pub fn kernel_known(&self) -> Vec<Ino> {
+        let known = |shard: &Mutex<HashMap<u64, Entry>>| -> Vec<Ino> {
+            shard.lock().iter().filter(|(_, entry)| entry.lookups > 0).map(|(ino, _)| Ino(*ino)).collect()
+        };
+        self.shards.iter().flat_map(known).collect()
+    }
+
     /// Makes an inode an orphan, if anybody still knows it; its rows are the caller's to give.
     pub(super) fn orphan(&self, ino: Ino, rows: Orphan) -> Option<Arc<Node>> {
         let mut shard = self.shard(ino).lock();

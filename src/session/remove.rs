@@ -78,7 +78,7 @@ impl Session {
             change.remove_inode(ino, row);
             return Ok(());
         }
-        let place = Home { parent, cookie: self.cookie(name) };
+        let place = Home { parent, cookie: change.cookie(name) };
         if row.home == Some(place) {
             self.promote(change, ino, &mut row)?;
         } else {

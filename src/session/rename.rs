@@ -172,7 +172,7 @@ impl Session {
 
     /// Gives the name `to` to what was `from`, and says so in its row or its row of that further name.
     fn move_name(&self, change: &mut Change<'_>, moved: &mut Named, from: Name<'_>, to: Name<'_>) {
-        let old = Home { parent: from.0, cookie: self.cookie(from.1) };
+        let old = Home { parent: from.0, cookie: change.cookie(from.1) };
         let new = change.put_entry(to.0, to.1, moved.ino, moved.row.mode);
         if moved.row.home == Some(old) {
             moved.row.home = Some(new);

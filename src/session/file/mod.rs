@@ -1,17 +1,48 @@
 //! The data path of a session: open files, reads, writes, captures, barriers.
 
 use super::api::*;
-use super::node::Node;
-use super::{Session, SessionError};
-use crate::journal::Held;
+use super::node::{Node, Nodes};
+use super::status::{Cache, Unstored};
+use super::{Session, SessionOptions};
+use crate::journal::{Held, Journal};
+use crate::log::blobs::BlobNames;
 use crate::log::ids::Ino;
 use crate::log::row::{InodeRow, Time};
 use crate::log::source::Seq;
+use crate::store::ObjectStore;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// What the data path keeps for the whole session.
 pub struct Data {}
+
+/// What the data path is opened with.
+pub(super) struct DataConfig<'a> {
+    /// Where blobs are.
+    pub store: &'a Arc<dyn ObjectStore>,
+    /// Where rows are.
+    pub journal: &'a Arc<Journal>,
+    /// The session's nodes; an orphan's extents are there and not in the journal.
+    pub nodes: &'a Arc<Nodes>,
+    /// How the session is opened.
+    pub options: &'a SessionOptions,
+    /// Names for new blobs; `None` of a follower.
+    pub names: Option<Arc<BlobNames>>,
+    /// Local content was last written in this boot of the machine.
+    pub same_boot: bool,
+}
+
+impl Data {
+    /// Opens local content, with what an earlier mount left there.
+    pub(super) fn open(_config: DataConfig<'_>) -> Result<Data> {
+        todo!()
+    }
+    /// Sets aside what an earlier mount could not store, which is not of this history; returns how many
+    /// files that were.
+    pub(super) fn salvage(&self) -> Result<usize> {
+        todo!()
+    }
+}
 
 /// What the data path keeps for an inode in use.
 #[derive(Default)]
@@ -64,7 +95,28 @@ impl Session {
     pub(super) fn orphaned(&self, _node: &Arc<Node>) {}
     /// Captures everything changed. Returns once all its rows are in the journal.
     pub(super) async fn capture_all(self: &Arc<Self>) -> Result<()> {
-        Err(SessionError::Errno(libc::ENOSYS))
+        todo!()
+    }
+    /// Called each commit interval: captures what changed in open files, those whose capture is costly less
+    /// often, and what an earlier mount left over. Returns the first failure, after it has tried all.
+    pub(super) async fn capture_due(self: &Arc<Self>) -> Result<()> {
+        todo!()
+    }
+    /// Content that is changed and not in the journal's rows: files and bytes (`rows` is 0).
+    pub(super) fn uncaptured(&self) -> Unstored {
+        todo!()
+    }
+    /// The local cache's size.
+    pub(super) fn cache_usage(&self) -> Cache {
+        todo!()
+    }
+    /// A follower found an open inode's rows changed: forgets what it has cached of it.
+    pub(super) fn reload(&self, _node: &Arc<Node>) {
+        todo!()
+    }
+    /// Gives up uploads and notes what is kept for the next mount. Nothing is called after it.
+    pub(super) fn close_data(&self) -> Result<()> {
+        todo!()
     }
 }
 

@@ -1,0 +1,197 @@
+//! What a session can say of itself.
+
+use super::{Durability, Session};
+use crate::log::ids::{Epoch, Slot};
+use crate::log::lease::{Hold, SessionId};
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The most notices that are kept; the oldest go.
+const MOST: usize = 32;
+
+/// Something that happened which a person should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// When, milliseconds since 1970.
+    pub at_ms: u64,
+    /// What happened, to what, and what to do.
+    pub message: String,
+}
+
+/// The newest notices.
+#[derive(Default)]
+pub(super) struct Notices(Mutex<VecDeque<Notice>>);
+
+impl Notices {
+    /// Adds one, and logs it as a warning.
+    pub fn add(&self, message: String) {
+        tracing::warn!("{message}");
+        let mut notices = self.0.lock();
+        if notices.len() == MOST {
+            notices.pop_front();
+        }
+        notices.push_back(Notice { at_ms: millis(SystemTime::now()), message });
+    }
+
+    fn all(&self) -> Vec<Notice> {
+        self.0.lock().iter().cloned().collect()
+    }
+}
+
+/// A session's state, as `cwdfs status --json` shows it. Fields are only ever added.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Where it lives.
+    pub store: String,
+    /// Its id; `None` of a follower.
+    pub session: Option<SessionId>,
+    /// `writing`, `following` or `lost`.
+    pub state: &'static str,
+    /// `sync`, `close` or `fsync`.
+    pub durability: &'static str,
+    /// When it was opened, milliseconds since 1970.
+    pub opened_ms: u64,
+    /// What only a writer has.
+    pub writer: Option<WriterStatus>,
+    /// Where a follower is.
+    pub following: Option<Position>,
+    /// What is changed and not in the store yet.
+    pub uncommitted: Unstored,
+    /// The local cache.
+    pub cache: Cache,
+    /// Whether files may be opened in passthrough mode.
+    pub passthrough: bool,
+    /// What happened that a person should know, oldest first.
+    pub notices: Vec<Notice>,
+}
+
+/// A place in a session's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Position {
+    /// The writer's epoch.
+    pub epoch: Epoch,
+    /// The slot.
+    pub slot: Slot,
+}
+
+/// What a writer says of its hold and its commits.
+#[derive(Debug, Clone, Serialize)]
+pub struct WriterStatus {
+    /// Its epoch, as in the store's keys.
+    pub epoch: String,
+    /// Host, process and mount point.
+    pub holder: String,
+    /// `held`, `parked`, `free`, `fenced` or `deleted`.
+    pub lease: &'static str,
+    /// Who fenced us, or the key that is gone.
+    pub lost_to: Option<String>,
+    /// Time since the lease was last renewed, milliseconds.
+    pub lease_age_ms: u64,
+    /// The last slot committed by this mount; 0 when none is.
+    pub slot: Slot,
+    /// When that was learnt, milliseconds since 1970.
+    pub committed_ms: Option<u64>,
+    /// Slots under way.
+    pub in_flight: usize,
+    /// The last failure since the last success.
+    pub error: Option<Notice>,
+}
+
+/// What is changed and not in the store yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Unstored {
+    /// Changed rows in the journal.
+    pub rows: u64,
+    /// Files that they belong to, and files whose content was not captured yet.
+    pub files: u64,
+    /// Bytes of content of both.
+    pub bytes: u64,
+}
+
+impl Unstored {
+    /// Whether everything is in the store.
+    pub fn is_nothing(&self) -> bool {
+        *self == Unstored::default()
+    }
+}
+
+/// The local cache's size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Cache {
+    /// Bytes of content kept locally.
+    pub used: u64,
+    /// The bound.
+    pub limit: u64,
+}
+
+impl Session {
+    /// Its state now.
+    pub fn status(&self) -> Status {
+        let lost = self.alive().is_err();
+        Status {
+            store: self.store.describe(),
+            session: self.writer.as_ref().map(|writer| writer.lease.session()),
+            state: match (&self.writer, lost) {
+                (_, true) => "lost",
+                (Some(_), false) => "writing",
+                (None, false) => "following",
+            },
+            durability: match self.options.durability {
+                Durability::Sync => "sync",
+                Durability::Close => "close",
+                Durability::Fsync => "fsync",
+            },
+            opened_ms: millis(self.opened),
+            writer: self.writer_status(),
+            following: *self.following.lock(),
+            uncommitted: self.unstored(),
+            cache: self.cache_usage(),
+            passthrough: self.options.passthrough,
+            notices: self.notices.all(),
+        }
+    }
+
+    /// What is changed and not in the store yet.
+    pub fn unstored(&self) -> Unstored {
+        let (rows, content) = (self.journal.uncommitted(), self.uncaptured());
+        Unstored { rows: rows.rows, files: rows.files + content.files, bytes: rows.bytes + content.bytes }
+    }
+
+    fn writer_status(&self) -> Option<WriterStatus> {
+        let writer = self.writer.as_ref()?;
+        let progress = writer.committer.progress();
+        let (lease, lost_to) = match writer.lease.hold() {
+            Hold::Held => ("held", None),
+            Hold::Parked => ("parked", None),
+            Hold::Free => ("free", None),
+            Hold::Fenced { by } => ("fenced", Some(by)),
+            Hold::Deleted { key } => ("deleted", Some(key)),
+        };
+        let notice = |(at, error): (SystemTime, crate::log::LogError)| Notice {
+            at_ms: millis(at),
+            message: error.to_string(),
+        };
+        Some(WriterStatus {
+            epoch: writer.lease.epoch().to_string(),
+            holder: self.options.holder.clone(),
+            lease,
+            lost_to,
+            lease_age_ms: as_millis(writer.lease.age()),
+            slot: progress.slot,
+            committed_ms: progress.at.map(millis),
+            in_flight: progress.in_flight,
+            error: progress.error.map(notice),
+        })
+    }
+}
+
+fn millis(at: SystemTime) -> u64 {
+    // A clock set before 1970 shows as 0.
+    as_millis(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn as_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

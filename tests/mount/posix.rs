@@ -17,7 +17,8 @@ use std::time::{Duration, UNIX_EPOCH};
 #[track_caller]
 fn same_as_local(name: &str, program: impl Fn(&Path, &mut String)) {
     let world = World::new(name);
-    let mount = world.host("a").mount(&["--durability", "fsync", "--no-publish"]);
+    let options = ["--durability", "fsync", "--no-publish", "--allow-other"];
+    let mount = world.host("a").mount(&options);
     let local = world.local("reference");
     let mut stories = [String::new(), String::new()];
     program(&local, &mut stories[0]);

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 /// A world whose witness looks past the relay, and a client that goes through it.
 fn through_relay(name: &str) -> (World, Witness) {
     let world = World::with_relay(name);
-    let endpoint = world.relay().endpoint();
-    let client = Witness::new(&endpoint, seaweed::ACCESS_KEY, seaweed::SECRET_KEY, BUCKET, &world.prefix);
+    let client = world.relayed_witness();
     (world, client)
 }
 

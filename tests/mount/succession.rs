@@ -27,9 +27,7 @@ fn after_a_takeover_the_old_mount_gets_estale_and_changes_nothing() {
         fs::create_dir(old.path("d")).is_err_and(|e| is_stale(&e))
     });
     assert!(open.sync_all().is_err_and(|e| is_stale(&e)), "a later fsync tells the truth again");
-    old.wait_status("status says so", Duration::from_secs(20), |s| {
-        s["state"].as_str().is_some_and(|state| state.contains("fenced"))
-    });
+    old.wait_status("status says so", Duration::from_secs(20), |s| s["state"] == "fenced");
     assert_eq!(fs::read(new.path("shared")).expect("read"), b"from b");
     assert!(!new.path("d").exists());
     new.publish();
@@ -45,7 +43,7 @@ fn a_quiet_holder_parks_and_is_succeeded_at_once() {
     let old = world.host("a").mount(&["--park-after", "1s", "--lease-ttl", "60s"]);
     write_closed(&old.path("f"), b"x").expect("write");
     old.publish();
-    old.wait_status("it parks", Duration::from_secs(15), |s| s["lease"].to_string().contains("parked"));
+    old.wait_status("it parks", Duration::from_secs(15), |s| s["lease"]["state"] == "parked");
     let start = Instant::now();
     let new = world.host("b").mount(&[]);
     assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
@@ -61,9 +59,9 @@ fn a_parked_writer_takes_the_lease_again_by_itself() {
     let world = World::new("unpark");
     let mount = world.host("a").mount(&["--park-after", "1s"]);
     mount.publish();
-    mount.wait_status("it parks", Duration::from_secs(15), |s| s["lease"].to_string().contains("parked"));
+    mount.wait_status("it parks", Duration::from_secs(15), |s| s["lease"]["state"] == "parked");
     write_closed(&mount.path("f"), b"x").expect("a parked writer writes on");
-    assert!(!mount.status()["lease"].to_string().contains("parked"));
+    assert_eq!(mount.status()["lease"]["state"], "held");
     mount.unmount();
 }
 
@@ -116,8 +114,8 @@ fn what_a_fenced_writer_had_not_committed_is_kept_and_shown() {
     new.unmount();
     let back = host.mount(&[]);
     assert!(back.path("other").exists() && !back.path("lonely").exists(), "the store's tree is the truth");
-    let status = back.status().to_string();
-    assert!(status.contains("salvage"), "status says nothing of what was kept aside: {status}");
+    let kept = back.status()["salvage"].as_array().map_or(0, Vec::len);
+    assert!(kept > 0, "status says nothing of what was kept aside: {:#}", back.status());
     assert!(back.log().contains("salvage"), "nor does the log");
     back.unmount();
 }
@@ -136,7 +134,7 @@ fn a_session_deleted_under_a_live_mount_is_not_made_again() {
         write_closed(&mount.path("new"), b"y").is_err_and(|e| is_stale(&e))
     });
     let status = mount.status();
-    assert!(status["state"].to_string().contains("deleted"), "status says why: {status:#}");
+    assert_eq!(status["state"], "deleted", "status says why: {status:#}");
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(world.witness.plain_keys(), [""; 0], "keys of a deleted session were made again");
 }

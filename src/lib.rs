@@ -4,7 +4,9 @@
 //! cold read travels fuse -> session -> content -> store. Each folder depends only downwards; `src/README.md`
 //! is the tour.
 
+pub mod cli;
 pub mod content;
+pub mod control;
 pub mod fuse;
 pub mod journal;
 pub mod log;

@@ -1,7 +1,6 @@
 //! The session's history in the store: rows, segments, the committer, lease and seal, checkpoints, collection.
 
 pub mod blobs;
-mod blocking;
 pub mod checkpoint;
 pub mod clock;
 pub mod committer;
@@ -15,7 +14,5 @@ pub mod row;
 pub mod run;
 pub mod segment;
 pub mod source;
-#[cfg(test)]
-mod testing;
 
 pub use error::LogError;

@@ -22,7 +22,6 @@ mod lookup;
 mod make;
 mod node;
 pub mod options;
-pub mod outside;
 mod path;
 mod readdir;
 mod reads;

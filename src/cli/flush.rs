@@ -1,0 +1,41 @@
+//! `flush`: returns when everything changed before it is in the store.
+
+use super::exit::{Exit, Failure};
+use super::values;
+use crate::control::{Request, client};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The daemon keeps the bound; this is for one that does not.
+const MARGIN: Duration = Duration::from_secs(30);
+/// Without a bound of ours it is the mount's.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// Return when everything changed before is in the store
+#[derive(Debug, clap::Args)]
+#[command(after_help = super::exit::table())]
+pub struct Args {
+    /// Give up after this long [default: the mount's --timeout]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    timeout: Option<Duration>,
+    /// Also wait until it is published
+    #[arg(long)]
+    view: bool,
+    /// Where it is mounted
+    mountpoint: PathBuf,
+}
+
+/// Asks and waits.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let request = Request::Flush { timeout_ms: args.timeout.map(millis), view: args.view };
+    let limit = args.timeout.map_or(LONGEST, |timeout| timeout + MARGIN);
+    for note in client::done(&args.mountpoint, &request, limit)? {
+        eprintln!("cwdfs: {note}");
+    }
+    Ok(Exit::Done)
+}
+
+/// As the protocol carries it.
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

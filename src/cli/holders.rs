@@ -1,0 +1,99 @@
+//! Which processes hold a mount.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A process, and with what it holds the mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id.
+    pub pid: u32,
+    /// Its name.
+    pub command: String,
+    /// `working directory`, `open file` ...
+    pub by: &'static str,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {}, {})", self.command, self.pid, self.by)
+    }
+}
+
+/// The processes that hold something at or below `mountpoint`, except `daemon`. Only links are read, so that
+/// the mount is not asked anything.
+pub fn of(mountpoint: &Path, daemon: u32) -> Vec<Holder> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mut found: Vec<_> =
+        ids.filter(|pid| *pid != daemon).filter_map(|pid| holder(pid, mountpoint)).collect();
+    found.sort_by_key(|holder| holder.pid);
+    found
+}
+
+fn holder(pid: u32, mountpoint: &Path) -> Option<Holder> {
+    let dir = PathBuf::from(format!("/proc/{pid}"));
+    let leads_in = |link: PathBuf| fs::read_link(link).is_ok_and(|to| is_in(&to, mountpoint));
+    let by = if leads_in(dir.join("cwd")) {
+        "working directory"
+    } else if leads_in(dir.join("root")) {
+        "root directory"
+    } else if leads_in(dir.join("exe")) {
+        "program"
+    } else if fs::read_dir(dir.join("fd")).is_ok_and(|fds| fds.flatten().any(|fd| leads_in(fd.path()))) {
+        "open file"
+    } else if maps(&dir, mountpoint) {
+        "mapped file"
+    } else {
+        return None;
+    };
+    let command = fs::read_to_string(dir.join("comm")).unwrap_or_default().trim().to_owned();
+    Some(Holder { pid, command, by })
+}
+
+/// `/mnt/a (deleted)` is in `/mnt` as well.
+fn is_in(path: &Path, mountpoint: &Path) -> bool {
+    path.starts_with(mountpoint)
+}
+
+fn maps(dir: &Path, mountpoint: &Path) -> bool {
+    let Ok(maps) = fs::read(dir.join("maps")) else { return false };
+    let paths = maps
+        .split(|b| *b == b'\n')
+        .filter_map(|line| line.iter().position(|b| *b == b'/').map(|at| &line[at..]));
+    paths.into_iter().any(|path| is_in(Path::new(std::ffi::OsStr::from_bytes(path)), mountpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_working_directory_and_an_open_file_are_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("it is there");
+        let file = fs::File::create(root.join("held")).expect("a file");
+        let mut inside = Command::new("sleep").arg("30").current_dir(&root).spawn().expect("sleep");
+        let mut outside =
+            Command::new("sleep").arg("30").current_dir("/").stdin(file).spawn().expect("sleep");
+        // Until both run their own program.
+        let found = (0..100)
+            .map(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                of(&root, std::process::id())
+            })
+            .find(|found| found.len() == 2 && found.iter().all(|h| h.command == "sleep"));
+        for child in [&mut inside, &mut outside] {
+            child.kill().expect("kill");
+            child.wait().expect("reap");
+        }
+        let found = found.expect("both are found");
+        let by = |pid| found.iter().find(|h| h.pid == pid).map(|h| h.by);
+        assert_eq!(by(inside.id()), Some("working directory"));
+        assert_eq!(by(outside.id()), Some("open file"));
+        assert!(found.iter().all(|h| h.to_string().contains("sleep (pid ")));
+    }
+}

@@ -1,0 +1,237 @@
+//! The options of `mount`: command line, environment, `-o`.
+
+use super::location::Location;
+use super::values::{self, After};
+use crate::session::Durability;
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const DURABILITY: &str = "Durability";
+const STORE: &str = "Store";
+const WRITER: &str = "One writer";
+const VIEW: &str = "Plain objects";
+const MOUNT: &str = "Mount";
+const LOG: &str = "Log";
+
+/// Tells the globs in one variable apart.
+const ENV_SEPARATOR: char = ':';
+
+/// What waits for the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Every change waits
+    Sync,
+    /// close of a changed file, fsync and O_SYNC writes wait
+    Close,
+    /// Only fsync and O_SYNC writes wait
+    Fsync,
+}
+
+impl From<Level> for Durability {
+    fn from(level: Level) -> Durability {
+        match level {
+            Level::Sync => Durability::Sync,
+            Level::Close => Durability::Close,
+            Level::Fsync => Durability::Fsync,
+        }
+    }
+}
+
+/// How a second writer is kept out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Fencing {
+    /// By the store's conditional writes
+    Lease,
+    /// Not at all: for stores without them; you see to it that there is one writer
+    None,
+}
+
+/// Whether the kernel may read and write local files past the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PassthroughMode {
+    /// Where kernel and privileges allow it
+    Auto,
+    /// Or the mount fails
+    On,
+    /// Never
+    Off,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// The least that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Mount a session
+///
+/// Returns when the mount answers, leaving a daemon. Each option is an environment variable too:
+/// --commit-interval 5s is CWDFS_COMMIT_INTERVAL=5s; the command line wins. Credentials come as for any AWS
+/// SDK: environment, profile files, web identity, container endpoint, IMDS.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = super::exit::table())]
+pub struct MountArgs {
+    /// `bucket:prefix`, `s3://bucket/prefix` or `file:///directory`; a missing one is a new, empty session
+    #[arg(value_name = "STORE")]
+    pub store: Location,
+
+    /// An existing directory
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+
+    /// Stay in the foreground; the log goes to standard error
+    #[arg(short, long, env = "CWDFS_FOREGROUND", help_heading = MOUNT, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
+    pub foreground: bool,
+
+    /// Where what is not yet in the store, and what was read, is kept [default: $XDG_CACHE_HOME/cwdfs, or
+    /// /var/cache/cwdfs for root]
+    #[arg(long, env = "CWDFS_CACHE_DIR", value_name = "DIR", help_heading = MOUNT)]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Bound of the local content; what is not in the store yet is never dropped
+    #[arg(long, env = "CWDFS_CACHE_SIZE", value_name = "SIZE", default_value = "10G",
+        value_parser = values::cache_size, help_heading = MOUNT)]
+    pub cache_size: u64,
+
+    /// What returns only once the store has it
+    #[arg(long, env = "CWDFS_DURABILITY", value_name = "LEVEL", default_value = "close", help_heading = DURABILITY)]
+    pub durability: Level,
+
+    /// Paths that behave as with `fsync` (gitignore syntax; may be given again; in the variable, separated
+    /// by colons) [env: CWDFS_LAZY=]
+    #[arg(long, value_name = "GLOB", help_heading = DURABILITY)]
+    pub lazy: Vec<String>,
+
+    /// Everything changed, also in files still open, is in the store within this; 0: each change starts a commit
+    #[arg(long, env = "CWDFS_COMMIT_INTERVAL", value_name = "TIME", default_value = "1s",
+        value_parser = values::duration, help_heading = DURABILITY)]
+    pub commit_interval: Duration,
+
+    /// Bound of every wait for the store
+    #[arg(long, env = "CWDFS_TIMEOUT", value_name = "TIME", default_value = "60s",
+        value_parser = values::positive_duration, help_heading = DURABILITY)]
+    pub timeout: Duration,
+
+    /// An S3 endpoint other than AWS
+    #[arg(long, env = "CWDFS_ENDPOINT", value_name = "URL", help_heading = STORE)]
+    pub endpoint: Option<String>,
+
+    /// The bucket's region
+    #[arg(long, env = "CWDFS_REGION", value_name = "NAME", help_heading = STORE)]
+    pub region: Option<String>,
+
+    /// A profile of the AWS configuration files
+    #[arg(long, env = "CWDFS_PROFILE", value_name = "NAME", help_heading = STORE)]
+    pub profile: Option<String>,
+
+    /// The bucket goes into the host name also with an endpoint
+    #[arg(long, env = "CWDFS_VIRTUAL_HOST", help_heading = STORE, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
+    pub virtual_host: bool,
+
+    /// Do not wait for a holder: it is fenced at once
+    #[arg(long, env = "CWDFS_TAKEOVER", help_heading = WRITER, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
+    pub takeover: bool,
+
+    /// After which we may be succeeded when we vanish
+    #[arg(long, env = "CWDFS_LEASE_TTL", value_name = "TIME", default_value = "15s",
+        value_parser = values::positive_duration, help_heading = WRITER)]
+    pub lease_ttl: Duration,
+
+    /// After this long without change the next mount succeeds at once; `never`
+    #[arg(long, env = "CWDFS_PARK_AFTER", value_name = "TIME", default_value = "30s",
+        value_parser = values::after, help_heading = WRITER)]
+    pub park_after: After,
+
+    /// Follow the writer; needs no lease and no right to write
+    #[arg(long, env = "CWDFS_READ_ONLY", help_heading = WRITER, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
+    pub read_only: bool,
+
+    /// How a second writer is kept out
+    #[arg(long, env = "CWDFS_FENCING", value_name = "HOW", default_value = "lease", help_heading = WRITER)]
+    pub fencing: Fencing,
+
+    /// Paths that get no plain object (gitignore syntax; may be given again; in the variable, separated by
+    /// colons) [env: CWDFS_PUBLISH_EXCLUDE=]
+    #[arg(long, value_name = "GLOB", help_heading = VIEW)]
+    pub publish_exclude: Vec<String>,
+
+    /// No plain objects at all; what is closed is in the log all the same
+    #[arg(long, env = "CWDFS_NO_PUBLISH", help_heading = VIEW, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
+    pub no_publish: bool,
+
+    /// A file is published this long after its last change
+    #[arg(long, env = "CWDFS_PUBLISH_DELAY", value_name = "TIME", default_value = "1s",
+        value_parser = values::duration, help_heading = VIEW)]
+    pub publish_delay: Duration,
+
+    /// How long an unmount publishes; the next mount goes on with the rest
+    #[arg(long, env = "CWDFS_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s",
+        value_parser = values::duration, help_heading = VIEW)]
+    pub drain_timeout: Duration,
+
+    /// Other users may enter the mount (permissions hold)
+    #[arg(long, env = "CWDFS_ALLOW_OTHER", help_heading = MOUNT, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
+    pub allow_other: bool,
+
+    /// Options as mount(8) passes them, separated by commas: those above (`endpoint=…,allow_other,ro`), and
+    /// the generic ones; nosuid and nodev are the default
+    #[arg(short, value_name = "OPTS", help_heading = MOUNT)]
+    pub options: Vec<String>,
+
+    /// Large files bypass the daemon where possible (needs CAP_SYS_ADMIN and Linux 6.9)
+    #[arg(long, env = "CWDFS_PASSTHROUGH", value_name = "WHEN", default_value = "auto", help_heading = MOUNT)]
+    pub passthrough: PassthroughMode,
+
+    /// Where the log goes [default: standard error with --foreground, else nowhere]
+    #[arg(long, env = "CWDFS_LOG_FILE", value_name = "FILE", help_heading = LOG)]
+    pub log_file: Option<PathBuf>,
+
+    /// Its form
+    #[arg(long, env = "CWDFS_LOG_FORMAT", value_name = "FORM", default_value = "text", help_heading = LOG)]
+    pub log_format: LogFormat,
+
+    /// The least that is logged
+    #[arg(long, env = "CWDFS_LOG_LEVEL", value_name = "LEVEL", default_value = "info", help_heading = LOG)]
+    pub log_level: LogLevel,
+
+    /// We are the daemon of another `cwdfs mount`, which reads our standard output.
+    #[arg(long, hide = true)]
+    pub daemon: bool,
+}
+
+/// Globs of the command line, or else of the environment variable.
+pub fn globs(given: &[String], variable: &str) -> Vec<String> {
+    if !given.is_empty() {
+        return given.to_vec();
+    }
+    let listed = std::env::var(variable).unwrap_or_default();
+    listed.split(ENV_SEPARATOR).filter(|glob| !glob.is_empty()).map(str::to_owned).collect()
+}

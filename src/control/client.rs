@@ -1,0 +1,86 @@
+//! Asking a daemon.
+
+use super::registry::{self, Entry};
+use super::{ControlError, Request, Response};
+use crate::fuse::table;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The mount point as the mount table writes it: absolute, without symlinks; the mount itself is not touched.
+pub fn mountpoint(given: &Path) -> Result<PathBuf, ControlError> {
+    let local = |error| ControlError::Local { what: given.display().to_string(), error };
+    let full = std::path::absolute(given).map_err(local)?;
+    let full: PathBuf = full.components().collect();
+    if table::at(&full).map_err(local)?.is_some() {
+        return Ok(full);
+    }
+    match (full.parent(), full.file_name()) {
+        (Some(parent), Some(name)) => match parent.canonicalize() {
+            Ok(parent) if table::at(&parent.join(name)).map_err(local)?.is_some() => Ok(parent.join(name)),
+            // A symlink to a mount point; nothing is mounted at its own name.
+            _ => Ok(full.canonicalize().unwrap_or(full)),
+        },
+        _ => Ok(full),
+    }
+}
+
+/// The daemon of a mount point.
+pub fn daemon(mountpoint: &Path) -> Result<Entry, ControlError> {
+    let local = |error| ControlError::Local { what: "the list of mounts".into(), error };
+    let owned = || mountpoint.to_owned();
+    let mounted = table::at(mountpoint).map_err(local)?.filter(table::Mounted::is_ours);
+    match (registry::find(mountpoint).map_err(local)?, mounted) {
+        (Some(entry), _) if entry.is_alive() => Ok(entry),
+        (_, None) => Err(ControlError::NotMounted { mountpoint: owned() }),
+        (Some(_), Some(_)) => Err(ControlError::Dead { mountpoint: owned() }),
+        (None, Some(_)) if rustix::process::geteuid().is_root() => {
+            Err(ControlError::Dead { mountpoint: owned() })
+        }
+        (None, Some(_)) => Err(ControlError::NotYours { mountpoint: owned() }),
+    }
+}
+
+/// Asks a daemon and waits for its answer, at most `limit`.
+pub fn ask(entry: &Entry, request: &Request, limit: Duration) -> Result<Response, ControlError> {
+    let mountpoint = || entry.mountpoint.clone();
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            ControlError::Silent { mountpoint: mountpoint(), seconds: limit.as_secs() }
+        }
+        io::ErrorKind::PermissionDenied => ControlError::NotYours { mountpoint: mountpoint() },
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            ControlError::Dead { mountpoint: mountpoint() }
+        }
+        _ => ControlError::Local { what: entry.socket.display().to_string(), error },
+    };
+    let mut socket = UnixStream::connect(&entry.socket).map_err(failed)?;
+    socket
+        .set_read_timeout(Some(limit))
+        .and_then(|()| socket.set_write_timeout(Some(limit)))
+        .map_err(failed)?;
+    let mut line = serde_json::to_vec(request)
+        .map_err(|error| ControlError::Protocol { mountpoint: mountpoint(), what: error.to_string() })?;
+    line.push(b'\n');
+    socket.write_all(&line).map_err(failed)?;
+    let mut answer = String::new();
+    BufReader::new(socket).read_line(&mut answer).map_err(failed)?;
+    let nonsense = |what: String| ControlError::Protocol { mountpoint: mountpoint(), what };
+    if answer.is_empty() {
+        return Err(nonsense("it ended without an answer".into()));
+    }
+    match serde_json::from_str(&answer).map_err(|error| nonsense(error.to_string()))? {
+        Response::Failed { exit, message } => Err(ControlError::Failed { exit, message }),
+        answer => Ok(answer),
+    }
+}
+
+/// Asks the daemon of a mount point for something that is done or not, and returns its notes.
+pub fn done(given: &Path, request: &Request, limit: Duration) -> Result<Vec<String>, ControlError> {
+    let entry = daemon(&mountpoint(given)?)?;
+    match ask(&entry, request, limit)? {
+        Response::Done { notes } => Ok(notes),
+        other => Err(ControlError::Protocol { mountpoint: entry.mountpoint, what: format!("{other:?}") }),
+    }
+}

@@ -1,0 +1,220 @@
+//! Which daemon serves which mount point: one small file each in a directory of the user's own.
+//!
+//! Root's are in `/run/cwdfs`, a user's in `$XDG_RUNTIME_DIR/cwdfs` or, without one, below the cache. Root
+//! also looks into the directories of users.
+
+use rustix::process::{Pid, PidfdFlags};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A daemon and its mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+    /// `major:minor` of the mount.
+    pub device: String,
+    /// The daemon.
+    pub pid: u32,
+    /// When it was started, in the kernel's ticks since boot: tells it from a later process of that number.
+    pub started: u64,
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// Which session it serves.
+    pub session_key: String,
+    /// Its store, for people.
+    pub store: String,
+    /// The session's cache folder.
+    pub cache: PathBuf,
+}
+
+impl Entry {
+    /// Whether the daemon lives.
+    pub fn is_alive(&self) -> bool {
+        started(self.pid) == Some(self.started)
+    }
+
+    /// Returns once the daemon has ended, or `false` when `limit` has passed before.
+    pub fn wait_for_end(&self, limit: Duration) -> bool {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return true };
+        let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return true };
+        if !self.is_alive() {
+            return true;
+        }
+        let Ok(limit) = rustix::time::Timespec::try_from(limit) else { return false };
+        let mut end = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
+        // An interrupted wait counts as one that has ended early.
+        rustix::event::poll(&mut end, Some(&limit)).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// When a process was started, in ticks since boot; `None` when there is none of that number.
+pub fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    behind_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// `$XDG_CACHE_HOME/cwdfs`, or `~/.cache/cwdfs`.
+pub fn user_cache() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    base.map(|base| base.join("cwdfs"))
+}
+
+/// A directory of entries.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    dir: PathBuf,
+}
+
+impl Registry {
+    /// This user's.
+    pub fn own() -> io::Result<Registry> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(Registry { dir: PathBuf::from("/run/cwdfs") });
+        }
+        let runtime =
+            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+        let dir = runtime.map(|dir| dir.join("cwdfs")).or_else(|| user_cache().map(|dir| dir.join("run")));
+        let none = || io::Error::other("neither $XDG_RUNTIME_DIR nor $HOME is set");
+        Ok(Registry { dir: dir.ok_or_else(none)? })
+    }
+
+    /// A registry in this directory.
+    pub fn at(dir: impl Into<PathBuf>) -> Registry {
+        Registry { dir: dir.into() }
+    }
+
+    /// Where the daemon of a mount point listens. Short: a socket's path has at most 107 bytes.
+    pub fn socket(&self, mountpoint: &Path) -> PathBuf {
+        self.dir.join(format!("{}.sock", name(mountpoint)))
+    }
+
+    /// Makes the directory, or checks that nobody else can write to it.
+    pub fn prepare(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let meta = fs::metadata(&self.dir)?;
+        if meta.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other(format!("{} belongs to another user", self.dir.display())));
+        }
+        fs::set_permissions(&self.dir, Permissions::from_mode(0o700))
+    }
+
+    /// Writes an entry, in the place of an older one.
+    pub fn add(&self, entry: &Entry) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        serde_json::to_writer(&mut file, entry)?;
+        file.flush()?;
+        file.persist(self.file(&entry.mountpoint)).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// The entry of a mount point.
+    pub fn find(&self, mountpoint: &Path) -> io::Result<Option<Entry>> {
+        let text = match fs::read(self.file(mountpoint)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        let entry: Entry = serde_json::from_slice(&text)?;
+        Ok((entry.mountpoint == mountpoint).then_some(entry))
+    }
+
+    /// Takes an entry away, if it is still this one.
+    pub fn remove(&self, entry: &Entry) -> io::Result<()> {
+        if self.find(&entry.mountpoint)?.as_ref() != Some(entry) {
+            return Ok(());
+        }
+        fs::remove_file(self.file(&entry.mountpoint))?;
+        match fs::remove_file(&entry.socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&self, mountpoint: &Path) -> PathBuf {
+        self.dir.join(format!("{}.json", name(mountpoint)))
+    }
+}
+
+fn name(mountpoint: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    blake3::hash(mountpoint.as_os_str().as_bytes()).to_hex()[..20].to_owned()
+}
+
+/// The entry of a mount point, in this user's registry; for root in any.
+pub fn find(mountpoint: &Path) -> io::Result<Option<Entry>> {
+    if let Some(found) = Registry::own()?.find(mountpoint)? {
+        return Ok(Some(found));
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let Ok(users) = fs::read_dir("/run/user") else { return Ok(None) };
+    for user in users.flatten() {
+        if let Some(found) = Registry::at(user.path().join("cwdfs")).find(mountpoint)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(registry: &Registry, pid: u32) -> Entry {
+        let mountpoint = PathBuf::from("/mnt/a b");
+        Entry {
+            device: "0:42".into(),
+            pid,
+            started: started(pid).unwrap_or(7),
+            socket: registry.socket(&mountpoint),
+            mountpoint,
+            session_key: "key".into(),
+            store: "s3://demo/sid42".into(),
+            cache: "/c".into(),
+        }
+    }
+
+    #[test]
+    fn an_entry_is_found_replaced_and_taken_away() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let registry = Registry::at(dir.path().join("run"));
+        registry.prepare().expect("a directory of ours");
+        assert_eq!(fs::metadata(dir.path().join("run")).expect("it").permissions().mode() & 0o777, 0o700);
+        let (first, second) = (entry(&registry, std::process::id()), entry(&registry, 1));
+        assert_eq!(registry.find(&first.mountpoint).expect("readable"), None);
+        registry.add(&first).expect("written");
+        assert_eq!(registry.find(&first.mountpoint).expect("readable"), Some(first.clone()));
+        registry.add(&second).expect("written");
+        registry.remove(&first).expect("it is another's by now");
+        assert_eq!(registry.find(&first.mountpoint).expect("readable"), Some(second.clone()));
+        registry.remove(&second).expect("removed");
+        assert_eq!(registry.find(&first.mountpoint).expect("readable"), None);
+    }
+
+    #[test]
+    fn a_live_process_is_told_from_a_later_one_of_its_number() {
+        let registry = Registry::at("/x");
+        let alive = entry(&registry, std::process::id());
+        assert!(alive.is_alive());
+        assert!(!alive.wait_for_end(Duration::from_millis(20)));
+        assert!(!Entry { started: alive.started + 1, ..alive.clone() }.is_alive());
+        let mut child = std::process::Command::new("sleep").arg("0.1").spawn().expect("a child");
+        let child_entry = entry(&registry, child.id());
+        assert!(child_entry.wait_for_end(Duration::from_secs(5)));
+        child.wait().expect("reaped");
+        assert!(!child_entry.is_alive());
+    }
+
+    #[test]
+    fn a_sockets_path_is_short_for_the_deepest_mount_point() {
+        let deep = PathBuf::from(format!("/{}", "x/".repeat(2000)));
+        assert!(Registry::at("/run/user/4294967295/cwdfs").socket(&deep).as_os_str().len() < 108);
+    }
+}

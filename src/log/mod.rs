@@ -1,6 +1,7 @@
 //! The session's history in the store: rows, segments, the committer, lease and seal, checkpoints, collection.
 
 pub mod blobs;
+mod blocking;
 pub mod checkpoint;
 pub mod clock;
 pub mod committer;
@@ -14,5 +15,7 @@ pub mod row;
 pub mod run;
 pub mod segment;
 pub mod source;
+#[cfg(test)]
+mod testing;
 
 pub use error::LogError;

@@ -22,6 +22,7 @@ mod lookup;
 mod make;
 mod node;
 pub mod options;
+pub mod outside;
 mod path;
 mod readdir;
 mod reads;

@@ -10,6 +10,7 @@
 
 use super::tag;
 use crate::log::row::{InodeRow, Time};
+pub use crate::session::outside::Headers;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -30,25 +31,6 @@ const RDEV: &str = "rdev";
 const TARGET: &str = "--symlink-target";
 const FINE_MTIME: &str = "cwdfs-mtime";
 const USER: &[u8] = b"user.";
-
-/// The headers of an object.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers {
-    /// `st_mode`, its type bits included where the writer gave them.
-    pub mode: Option<u32>,
-    /// Owner.
-    pub uid: Option<u32>,
-    /// Group.
-    pub gid: Option<u32>,
-    /// Content change.
-    pub mtime: Option<Time>,
-    /// Device number.
-    pub rdev: Option<u32>,
-    /// It is a symlink, to this.
-    pub target: Option<Vec<u8>>,
-    /// Full names (`user.…`) and values.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-}
 
 /// The headers do not fit: the file cannot be in the view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,135 @@
 //! The view: the session as plain objects that any S3 tool reads and writes.
+//!
+//! [`publish`] brings the objects up to the committed tree, [`import`] brings what other clients did to the
+//! objects into the tree. Both work object by object under one lock for each key, and both look at an object
+//! that surprises them in the same way ([`settle`]).
+//!
+//! Invariants:
+//! - no object is written or deleted but under the condition that it is as we last saw it, and only while
+//!   the lease is ours;
+//! - no outside content is overwritten before it is committed in the tree, and no object while it holds the
+//!   only copy of a file's content.
 
+mod error;
 pub mod headers;
+mod import;
+mod keylock;
 pub mod names;
+mod options;
+mod publish;
+mod read;
+mod settle;
+mod shared;
+mod status;
 pub mod tag;
+mod tree;
+
+pub use error::ViewError;
+pub use import::Imported;
+pub use options::ViewOptions;
+pub use shared::Base;
+pub use status::ViewStatus;
+
+use crate::session::Session;
+use error::Result;
+use import::Importer;
+use parking_lot::Mutex;
+use publish::Publisher;
+use shared::Shared;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// The view of a mounted session.
+pub struct View {
+    /// `None`: the session only follows a writer, nothing is published or imported.
+    active: Option<Active>,
+}
+
+struct Active {
+    shared: Arc<Shared>,
+    importer: Arc<Importer>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl View {
+    /// Starts publishing and importing. The first time a session is mounted, this returns once what the
+    /// prefix holds is in the tree. `base` is the session's journal.
+    pub async fn start(
+        session: Arc<Session>,
+        base: Arc<dyn Base>,
+        options: ViewOptions,
+    ) -> Result<Arc<View>> {
+        let Some(shared) = Shared::new(session, base, options)? else {
+            return Ok(Arc::new(View { active: None }));
+        };
+        let publisher = Publisher::new(shared.clone());
+        let importer = Importer::new(shared.clone());
+        importer.first().await?;
+        let mut tasks = vec![tokio::spawn(importer.clone().run())];
+        if shared.options.publish {
+            tasks.push(tokio::spawn(publisher.run()));
+        }
+        let tasks = Mutex::new(tasks);
+        Ok(Arc::new(View { active: Some(Active { shared, importer, tasks }) }))
+    }
+
+    /// Imports what other clients did, now.
+    pub async fn refresh(&self) -> Result<Imported> {
+        match &self.active {
+            Some(active) => active.importer.pass().await,
+            None => Ok(Imported::default()),
+        }
+    }
+
+    /// Returns once everything that is committed by now is published. False: time ran out, or nothing is
+    /// published any more; [`View::status`] says what is left.
+    pub async fn wait_published(&self, deadline: Instant) -> bool {
+        let Some(active) = self.active.as_ref().filter(|active| active.shared.options.publish) else {
+            return true;
+        };
+        let shared = &active.shared;
+        let mut steps = shared.steps.subscribe();
+        let wait = async {
+            shared.wake.notify_one();
+            // The publisher has taken what was committed before it woke.
+            if steps.changed().await.is_err() {
+                return false;
+            }
+            let stamp = {
+                let mut dirty = shared.dirty.lock();
+                dirty.hurry(Instant::now());
+                dirty.newest_stamp()
+            };
+            shared.wake.notify_one();
+            while !shared.dirty.lock().clean_up_to(stamp) {
+                if shared.stop.is_cancelled() || steps.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout_at(deadline, wait).await.unwrap_or(false)
+    }
+
+    /// How far the view is; `None` of a session that only follows.
+    pub fn status(&self) -> Option<ViewStatus> {
+        Some(self.active.as_ref()?.shared.status())
+    }
+
+    /// Stops publishing and importing; requests under way are given up, and known by their tags later.
+    pub async fn stop(&self) {
+        let Some(active) = &self.active else { return };
+        active.shared.stop.cancel();
+        let tasks = std::mem::take(&mut *active.tasks.lock());
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::warn!("a task of the view died: {error}");
+            }
+        }
+    }
+}
+
+/// How long [`View::stop`]'s callers give [`View::wait_published`] when nothing else is said.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

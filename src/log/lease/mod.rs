@@ -1,0 +1,200 @@
+//! Who may write: the lease object and its holder's duties.
+//!
+//! Invariants:
+//! - the object is written with a condition only: `If-None-Match` once, then `If-Match` on the version we
+//!   wrote last; so taking the lease stops its former holder from writing it, the floor included;
+//! - a write whose answer is unknown is sent again with the same bytes until it is settled, and read back
+//!   before anything is concluded from a refusal;
+//! - age is counted on `CLOCK_BOOTTIME` from when the last write that succeeded was *sent*;
+//! - fenced and deleted are final.
+
+mod acquire;
+mod body;
+mod keep;
+mod write;
+
+pub use super::ids::SessionId;
+pub(super) use acquire::{First, Seen, create, read, take};
+pub use body::{FORMAT, LeaseBody, LeaseState};
+
+use super::clock::Clock;
+use super::error::LogError;
+use super::ids::{Epoch, Slot};
+use crate::store::ObjectStore;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+use write::Written;
+
+/// What we know of our hold on the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// Ours, and renewed.
+    Held,
+    /// Ours until somebody takes it.
+    Parked,
+    /// Given back.
+    Free,
+    /// Taken by a successor; final.
+    Fenced { by: String },
+    /// Deleted from outside with the session; final.
+    Deleted { key: String },
+}
+
+impl Hold {
+    /// Whether nothing can change it any more.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Hold::Fenced { .. } | Hold::Deleted { .. })
+    }
+
+    /// Why nothing may be written any more; `None` while it may.
+    pub fn error(&self) -> Option<LogError> {
+        match self {
+            Hold::Held | Hold::Parked => None,
+            Hold::Free => Some(LogError::Fenced { by: "this mount itself gave it back".into() }),
+            Hold::Fenced { by } => Some(LogError::Fenced { by: by.clone() }),
+            Hold::Deleted { key } => Some(LogError::Deleted { key: key.clone() }),
+        }
+    }
+}
+
+/// How the lease is asked for and kept.
+#[derive(Debug, Clone)]
+pub struct LeaseOptions {
+    /// Host, process and mount point, for people.
+    pub holder: String,
+    /// Time after which we may be succeeded when we stop renewing.
+    pub ttl: Duration,
+    /// Do not wait for a holder.
+    pub takeover: bool,
+    /// An epoch whose holder is known to be dead, because we hold its local cache lock.
+    pub dead: Option<Epoch>,
+    /// Where the time is read.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Our hold on the session.
+pub struct Lease {
+    store: Arc<dyn ObjectStore>,
+    clock: Arc<dyn Clock>,
+    epoch: Epoch,
+    session: SessionId,
+    ttl: Duration,
+    hold: watch::Sender<Hold>,
+    known: Mutex<Known>,
+    /// Held across a write, so that writes are settled one by one.
+    written: tokio::sync::Mutex<Written>,
+}
+
+/// What needs no write to be known.
+struct Known {
+    /// When the last write that succeeded was sent, on the boottime clock.
+    sent: Duration,
+    floor: Slot,
+    error: Option<(SystemTime, LogError)>,
+}
+
+impl Lease {
+    /// Our epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The session's id.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// What we know of our hold; also see [`Lease::watch`].
+    pub fn hold(&self) -> Hold {
+        self.hold.borrow().clone()
+    }
+
+    /// Changes of the hold.
+    pub fn watch(&self) -> watch::Receiver<Hold> {
+        self.hold.subscribe()
+    }
+
+    /// Time (CLOCK_BOOTTIME) since the last renewal that succeeded was sent.
+    pub fn age(&self) -> Duration {
+        self.clock.boottime().saturating_sub(self.known.lock().sent)
+    }
+
+    /// The last failure to write or read the lease since the last success.
+    pub fn error(&self) -> Option<(SystemTime, LogError)> {
+        self.known.lock().error.clone()
+    }
+
+    /// The confirmed floor.
+    pub fn floor(&self) -> Slot {
+        self.known.lock().floor
+    }
+
+    /// Returns once the lease is surely ours: at once when renewed within the ttl, else after a renewal.
+    /// A parked lease is taken again. One try: a caller that must have it tries again.
+    pub async fn ensure(&self) -> Result<(), LogError> {
+        if self.is_fresh(self.ttl) {
+            return Ok(());
+        }
+        self.renew(self.ttl).await
+    }
+
+    /// Raises the floor of collection, by a renewal.
+    pub async fn raise_floor(&self, floor: Slot) -> Result<(), LogError> {
+        self.change(|body| {
+            body.floor = body.floor.max(floor);
+            body.state = LeaseState::Held;
+        })
+        .await
+    }
+
+    /// Lets the next mount take the session at once, while we keep the epoch.
+    pub async fn park(&self) -> Result<(), LogError> {
+        if self.hold() == Hold::Parked {
+            return Ok(());
+        }
+        self.change(|body| body.state = LeaseState::Parked).await
+    }
+
+    /// Gives the session back.
+    pub async fn release(&self) -> Result<(), LogError> {
+        if self.hold() == Hold::Free {
+            return Ok(());
+        }
+        self.change(|body| body.state = LeaseState::Free).await
+    }
+
+    /// Somebody else found that we are fenced, or that our session is gone: final.
+    pub fn lost(&self, hold: Hold) {
+        self.hold.send_if_modified(|current| {
+            let news = hold.is_final() && !current.is_final();
+            if news {
+                tracing::error!(?hold, epoch = %self.epoch, "the session is no longer ours");
+                *current = hold;
+            }
+            news
+        });
+    }
+
+    /// A key of ours is unexpectedly gone. If the lease is gone too and a listing agrees, the session was
+    /// deleted from outside, and that is final; else it was not, and this returns without an error.
+    pub async fn suspect_deleted(&self) -> Result<(), LogError> {
+        self.check().await
+    }
+
+    /// Renews every third of the ttl while held, checks once a minute while parked; until dropped or lost.
+    pub fn keep(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
+        runtime.spawn(keep::keep(Arc::downgrade(self), self.watch()));
+    }
+
+    /// Reads the lease without taking it.
+    pub async fn peek(store: &dyn ObjectStore) -> Result<Option<LeaseBody>, LogError> {
+        Ok(read(store).await?.map(|seen| seen.body))
+    }
+
+    /// Held, and renewed within `limit`.
+    fn is_fresh(&self, limit: Duration) -> bool {
+        *self.hold.borrow() == Hold::Held && self.age() <= limit
+    }
+}

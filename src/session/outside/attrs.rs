@@ -1,0 +1,133 @@
+//! What an outside object says of its file besides the bytes, and the inode that makes.
+
+use super::{Outside, is_dir};
+use crate::log::row::{InodeRow, Time};
+
+/// What the metadata of a plain object says; what it does not say is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// `st_mode`, its type bits included where the writer gave them.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Content change.
+    pub mtime: Option<Time>,
+    /// Device number.
+    pub rdev: Option<u32>,
+    /// It is a symlink, to this.
+    pub target: Option<Vec<u8>>,
+    /// Full names (`user.…`) and values.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+const DEFAULT_FILE: u32 = 0o644;
+const DEFAULT_DIRECTORY: u32 = 0o755;
+
+impl Outside {
+    /// The inode that the object makes at `now`, still without a home. `old` is what it replaces: an owner
+    /// or mode that the object does not tell stays.
+    pub(super) fn inode(&self, old: Option<&InodeRow>, now: Time) -> InodeRow {
+        let none = Headers::default();
+        let headers = self.headers.as_ref().unwrap_or(&none);
+        let kind = self.kind(headers);
+        let old = old.filter(|old| old.mode & libc::S_IFMT == kind);
+        let default = if kind == libc::S_IFDIR { DEFAULT_DIRECTORY } else { DEFAULT_FILE };
+        let permissions = match kind {
+            libc::S_IFLNK => 0o777,
+            _ => headers.mode.or(old.map(|old| old.mode)).unwrap_or(default) & 0o7777,
+        };
+        let target = headers.target.clone().filter(|_| kind == libc::S_IFLNK).unwrap_or_default();
+        let size = match kind {
+            libc::S_IFREG => self.size,
+            _ => target.len() as u64,
+        };
+        let modified = Time {
+            sec: self.modified_ms.div_euclid(1000),
+            // Below 1,000 milliseconds.
+            nsec: self.modified_ms.rem_euclid(1000) as u32 * 1_000_000,
+        };
+        let mtime = headers.mtime.unwrap_or(modified);
+        InodeRow {
+            mode: kind | permissions,
+            uid: headers
+                .uid
+                .or(old.map(|old| old.uid))
+                .unwrap_or_else(|| rustix::process::geteuid().as_raw()),
+            gid: headers
+                .gid
+                .or(old.map(|old| old.gid))
+                .unwrap_or_else(|| rustix::process::getegid().as_raw()),
+            nlink: if is_dir(kind) { 2 } else { 1 },
+            rdev: match kind {
+                libc::S_IFCHR | libc::S_IFBLK => headers.rdev.unwrap_or(0),
+                _ => 0,
+            },
+            size,
+            allocated: if kind == libc::S_IFREG { size } else { 0 },
+            atime: mtime,
+            mtime,
+            ctime: now,
+            btime: now,
+            version: u64::from(self.headers.is_some()),
+            home: None,
+            target,
+        }
+    }
+
+    /// The type bits: only an object without bytes can be anything but a file.
+    fn kind(&self, headers: &Headers) -> u32 {
+        if self.directory {
+            return libc::S_IFDIR;
+        }
+        if self.size > 0 {
+            return libc::S_IFREG;
+        }
+        if headers.target.is_some() {
+            return libc::S_IFLNK;
+        }
+        match headers.mode.unwrap_or(0) & libc::S_IFMT {
+            kind @ (libc::S_IFIFO | libc::S_IFSOCK | libc::S_IFCHR | libc::S_IFBLK) => kind,
+            _ => libc::S_IFREG,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(size: u64, headers: Headers) -> Outside {
+        Outside {
+            key: "a".into(),
+            path: "a".into(),
+            directory: false,
+            etag: "e".into(),
+            size,
+            modified_ms: -1,
+            headers: Some(headers),
+        }
+    }
+
+    #[test]
+    fn only_an_empty_object_is_more_than_a_file() {
+        let link = Headers { target: Some(b"t".to_vec()), mode: Some(0o120777), ..Headers::default() };
+        let made = object(0, link.clone()).inode(None, Time::default());
+        assert_eq!((made.mode, made.size, made.target), (0o120777, 1, b"t".to_vec()));
+        let made = object(5, link).inode(None, Time::default());
+        assert_eq!((made.mode, made.size), (libc::S_IFREG | 0o777, 5));
+        let fifo = Headers { mode: Some(libc::S_IFIFO | 0o600), rdev: Some(9), ..Headers::default() };
+        let made = object(0, fifo).inode(None, Time::default());
+        assert_eq!((made.mode, made.rdev), (libc::S_IFIFO | 0o600, 0));
+    }
+
+    #[test]
+    fn what_an_edit_does_not_tell_stays() {
+        let mode = Headers { mode: Some(libc::S_IFREG | 0o755), uid: Some(7), ..Headers::default() };
+        let old = object(1, mode).inode(None, Time::default());
+        let new = object(2, Headers::default()).inode(Some(&old), Time::default());
+        assert_eq!((new.mode, new.uid, new.size), (libc::S_IFREG | 0o755, 7, 2));
+        assert_eq!(new.mtime, Time { sec: -1, nsec: 999_000_000 });
+    }
+}

@@ -1,0 +1,147 @@
+//! The listing of the prefix beside the rows of the view, key by key.
+//!
+//! Invariant: every object whose listing differs from its row is told, each row without an object too; keys
+//! that cannot be paths are counted and passed over.
+
+use crate::log::ids::keys;
+use crate::log::row::{Key, Row, ViewRow, prefix_end};
+use crate::store::Listed;
+use crate::view::error::{Result, ViewError};
+use crate::view::names::place_of;
+use crate::view::settle::{millis, same_second};
+use crate::view::shared::Shared;
+use crate::view::tree::after;
+
+/// Objects and rows read at a time.
+const PAGE: usize = 1000;
+/// Behind every key of ours.
+const BEHIND_OURS: &str = ".cwdfs/\u{10ffff}";
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Difference {
+    /// An object without a row.
+    New(Listed),
+    /// An object that is not what its row says.
+    Changed(String),
+    /// A row without an object.
+    Gone(String),
+}
+
+/// All differences, each in the order of the keys.
+#[derive(Default)]
+pub(super) struct Differences {
+    pub new: Vec<Listed>,
+    pub changed: Vec<String>,
+    pub gone: Vec<String>,
+}
+
+/// What was listed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub objects: u64,
+    pub hostile: u64,
+    pub shadowed: u64,
+}
+
+/// Lists the prefix and tells the differences. Fails when the listing does not show our own lease.
+pub(super) async fn list(shared: &Shared, mut tell: impl FnMut(Difference)) -> Result<Counts> {
+    if !shared.sees_lease().await? {
+        return Err(ViewError::BadListing { store: shared.store.describe() });
+    }
+    let mut walk = Walk::new(shared)?;
+    let mut start: Option<String> = None;
+    loop {
+        let page = shared.store.list("", start.as_deref(), PAGE).await?;
+        let mut next = page.objects.last().map(|last| last.key.clone());
+        for object in page.objects {
+            if object.key.starts_with(keys::ROOT) {
+                next = next.max(Some(BEHIND_OURS.to_owned()));
+            } else {
+                walk.object(object, &mut tell)?;
+            }
+        }
+        match next {
+            Some(last) if page.more => start = Some(last),
+            _ => break,
+        }
+    }
+    walk.rest(&mut tell)
+}
+
+/// Whether an object may not be what its row says. All empty ones share an ETag: their time counts.
+fn differs(object: &Listed, row: &ViewRow) -> bool {
+    let same_time = || row.modified_ms.is_some_and(|known| same_second(known, millis(object.modified)));
+    object.etag.0 != row.etag || object.size != row.size || object.size == 0 && !same_time()
+}
+
+/// Goes through the rows of the view beside the listing.
+struct Walk<'a> {
+    shared: &'a Shared,
+    counts: Counts,
+    /// The first row that no object was compared with.
+    row: Option<(String, ViewRow)>,
+    from: Vec<u8>,
+    page: std::vec::IntoIter<(Vec<u8>, bytes::Bytes)>,
+    end: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(shared: &'a Shared) -> Result<Walk<'a>> {
+        let (from, page) = (Key::views(""), Vec::new().into_iter());
+        let mut walk = Walk { shared, counts: Counts::default(), row: None, from, page, end: false };
+        walk.row = walk.next()?;
+        Ok(walk)
+    }
+
+    fn object(&mut self, object: Listed, tell: &mut impl FnMut(Difference)) -> Result<()> {
+        self.counts.objects += 1;
+        let Ok(place) = place_of(&object.key) else {
+            self.counts.hostile += 1;
+            return Ok(());
+        };
+        while let Some((key, _)) = self.row.take_if(|(key, _)| *key < object.key) {
+            tell(Difference::Gone(key));
+            self.row = self.next()?;
+        }
+        if let Some((key, known)) = self.row.take_if(|(key, _)| *key == object.key) {
+            if differs(&object, &known) {
+                tell(Difference::Changed(key));
+            }
+            self.row = self.next()?;
+        } else if !place.directory && self.shared.session.is_directory_at(place.path)? {
+            self.counts.shadowed += 1;
+        } else {
+            tell(Difference::New(object));
+        }
+        Ok(())
+    }
+
+    fn rest(mut self, tell: &mut impl FnMut(Difference)) -> Result<Counts> {
+        while let Some((key, _)) = self.row.take() {
+            tell(Difference::Gone(key));
+            self.row = self.next()?;
+        }
+        Ok(self.counts)
+    }
+
+    fn next(&mut self) -> Result<Option<(String, ViewRow)>> {
+        loop {
+            for (key, value) in self.page.by_ref() {
+                if let Some(Key::View { key }) = Key::decode(&key) {
+                    return Ok(Some((key, ViewRow::decode(&value)?)));
+                }
+            }
+            if self.end {
+                return Ok(None);
+            }
+            let behind = prefix_end(&Key::views(""));
+            let page = self.shared.journal.scan(&self.from, behind.as_deref(), PAGE)?;
+            self.end = page.len() < PAGE;
+            if let Some((last, _)) = page.last() {
+                self.from = after(last);
+            }
+            self.page = page.into_iter();
+        }
+    }
+}

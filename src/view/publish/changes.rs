@@ -1,0 +1,173 @@
+//! Which objects the committed changes concern.
+//!
+//! Invariant: whenever the committed tree at a path differs from the row of its key, and something about
+//! that path changed since the two were last compared, the key is marked. A path changes when one of the
+//! entries on it does: an entry that appears or goes marks all that lies below it, in the tree and in the
+//! rows.
+
+use crate::log::ids::Ino;
+use crate::log::row::{InodeRow, Key, KeyBytes, ViewRow, prefix_end};
+use crate::view::error::Result;
+use crate::view::names::key_of;
+use crate::view::shared::Shared;
+use crate::view::tree::{Tree, after, is_directory, join, key_of_found};
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+/// Rows read at a time.
+const PAGE: usize = 1000;
+
+/// Marks what has to be published, from one state of the committed tree.
+pub(super) struct Marker<'a> {
+    shared: &'a Shared,
+    tree: Tree,
+    delay: Duration,
+    walked: HashSet<Ino>,
+    looked_at: HashSet<String>,
+}
+
+impl<'a> Marker<'a> {
+    /// For the newest committed tree.
+    pub fn new(shared: &'a Shared, delay: Duration) -> Result<Marker<'a>> {
+        let tree = shared.tree()?;
+        Ok(Marker { shared, tree, delay, walked: HashSet::new(), looked_at: HashSet::new() })
+    }
+
+    /// Marks what changes of these rows concern.
+    pub fn changed(&mut self, keys: &[KeyBytes]) -> Result<()> {
+        let mut inodes = BTreeSet::new();
+        for key in keys {
+            match Key::decode(key) {
+                Some(Key::Inode { ino } | Key::Xattr { ino, .. } | Key::Link { ino, .. }) => {
+                    inodes.insert(ino);
+                }
+                Some(Key::Dentry { parent, name, .. }) => self.entry(parent, &name)?,
+                // Content changes with its inode's row; moved content is the same.
+                Some(Key::Extent { .. } | Key::Meta { .. } | Key::View { .. }) | None => (),
+            }
+        }
+        for ino in inodes {
+            self.inode(ino)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the whole tree with all rows.
+    pub fn everything(&mut self) -> Result<()> {
+        self.shared.figures.lock().unpublishable.clear();
+        self.below(Ino::ROOT, b"")?;
+        self.rows_below("")
+    }
+
+    fn inode(&mut self, ino: Ino) -> Result<()> {
+        if ino == Ino::ROOT {
+            return Ok(());
+        }
+        // A removed inode's names are changes of their own.
+        let Some(row) = self.tree.inode(ino)? else { return Ok(()) };
+        for path in self.tree.paths_of(ino, &row)? {
+            self.path(&path, is_directory(row.mode))?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, parent: Ino, name: &[u8]) -> Result<()> {
+        // A directory that is not in the tree had an entry that went too.
+        let Some(directory) = self.tree.path_of_directory(parent)? else { return Ok(()) };
+        let path = join(&directory, name);
+        self.shared.figures.lock().unpublishable.remove(&path);
+        let entry = self.tree.entry(parent, name)?;
+        match &entry {
+            Some(entry) if is_directory(entry.kind) => {
+                self.path(&path, true)?;
+                self.below(entry.ino, &path)?;
+            }
+            Some(_) => self.path(&path, false)?,
+            None => (),
+        }
+        // What had the name before: a file, or a directory with all below it.
+        if let Ok(key) = key_of(&path, false) {
+            self.key(&key)?;
+            self.rows_below(&format!("{key}/"))?;
+        }
+        Ok(())
+    }
+
+    fn below(&mut self, ino: Ino, path: &[u8]) -> Result<()> {
+        if !self.walked.insert(ino) {
+            return Ok(());
+        }
+        let mut found = Vec::new();
+        let walked = &mut self.walked;
+        self.tree.walk(ino, path, &mut |entry| {
+            let enter = !entry.directory || walked.insert(entry.ino);
+            found.push(entry);
+            Ok(enter)
+        })?;
+        for entry in found {
+            match key_of_found(&entry) {
+                Ok(key) => self.key(&key)?,
+                Err(_) => self.no_key(entry.path),
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the rows of objects whose key starts with `prefix`, where they differ.
+    fn rows_below(&mut self, prefix: &str) -> Result<()> {
+        let mut from = Key::views(prefix);
+        let end = prefix_end(&from);
+        loop {
+            let page = self.shared.journal.scan(&from, end.as_deref(), PAGE)?;
+            let more = page.len() == PAGE;
+            if let Some((last, _)) = page.last() {
+                from = after(last);
+            }
+            for (key, _) in page {
+                if let Some(Key::View { key }) = Key::decode(&key) {
+                    self.key(&key)?;
+                }
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn path(&mut self, path: &[u8], directory: bool) -> Result<()> {
+        match key_of(path, directory) {
+            Ok(key) => self.key(&key),
+            Err(_) => {
+                self.no_key(path.to_vec());
+                Ok(())
+            }
+        }
+    }
+
+    fn no_key(&mut self, path: Vec<u8>) {
+        self.shared.figures.lock().unpublishable.insert(path);
+    }
+
+    /// Marks a key if its object does not show the tree.
+    fn key(&mut self, key: &str) -> Result<()> {
+        if !self.looked_at.insert(key.to_owned()) {
+            return Ok(());
+        }
+        let (there, row) = (self.tree.at(key)?, self.shared.row(key)?);
+        if shows(row.as_ref(), there.as_ref()) {
+            return Ok(());
+        }
+        let bytes = there.map_or(0, |(_, row)| row.size);
+        self.shared.mark(key, bytes, self.delay);
+        Ok(())
+    }
+}
+
+/// Whether an object of which we know `row` shows what the tree has there.
+pub(super) fn shows(row: Option<&ViewRow>, there: Option<&(Ino, InodeRow)>) -> bool {
+    match (row, there) {
+        (None, None) => true,
+        (Some(row), Some((ino, inode))) => row.ino == *ino && row.version == inode.version,
+        _ => false,
+    }
+}

@@ -1,0 +1,174 @@
+//! The keys whose objects may not show the committed tree yet, and when each is due.
+//!
+//! Invariants:
+//! - a key is in here once, however often it changes; it is due one delay after its first change;
+//! - a key that is being published stays in here until it is done, and is due anew if it changed meanwhile;
+//! - stamps rise: what is marked after a stamp was taken has a higher one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The longest wait between two attempts.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The first.
+const MIN_BACKOFF: Duration = Duration::from_millis(200);
+
+/// The keys to publish.
+#[derive(Default)]
+pub(in crate::view) struct Dirty {
+    keys: HashMap<String, Waiting>,
+    due: BTreeSet<(Instant, String)>,
+    stamps: BTreeSet<u64>,
+    next_stamp: u64,
+    bytes: u64,
+}
+
+struct Waiting {
+    stamp: u64,
+    since: Instant,
+    due: Instant,
+    bytes: u64,
+    attempts: u32,
+    running: bool,
+    again: bool,
+}
+
+impl Dirty {
+    /// A key has changed; `bytes` is what its object is going to have.
+    pub fn mark(&mut self, key: &str, bytes: u64, now: Instant, delay: Duration) {
+        if let Some(waiting) = self.keys.get_mut(key) {
+            self.bytes = self.bytes - waiting.bytes + bytes;
+            waiting.bytes = bytes;
+            waiting.again = waiting.running;
+            return;
+        }
+        let stamp = self.stamp();
+        let due = now + delay;
+        let waiting = Waiting { stamp, since: now, due, bytes, attempts: 0, running: false, again: false };
+        self.bytes += bytes;
+        self.due.insert((due, key.to_owned()));
+        self.keys.insert(key.to_owned(), waiting);
+    }
+
+    /// The next key that is due, which the caller now publishes.
+    pub fn take(&mut self, now: Instant) -> Option<String> {
+        let (at, key) = self.due.first()?;
+        if *at > now {
+            return None;
+        }
+        let key = key.clone();
+        self.due.pop_first();
+        let waiting = self.keys.get_mut(&key).expect("every due key is waiting");
+        (waiting.running, waiting.again) = (true, false);
+        Some(key)
+    }
+
+    /// A key that was taken is published.
+    pub fn done(&mut self, key: &str, now: Instant, delay: Duration) {
+        let Some(waiting) = self.keys.remove(key) else { return };
+        self.stamps.remove(&waiting.stamp);
+        self.bytes -= waiting.bytes;
+        if waiting.again {
+            self.mark(key, waiting.bytes, now, delay);
+        }
+    }
+
+    /// A key that was taken could not be published: it is due again later, ever later.
+    pub fn failed(&mut self, key: &str, now: Instant) {
+        let Some(waiting) = self.keys.get_mut(key) else { return };
+        let backoff = MIN_BACKOFF * 2u32.pow(waiting.attempts.min(10));
+        waiting.attempts += 1;
+        (waiting.running, waiting.again) = (false, false);
+        waiting.due = now + backoff.min(MAX_BACKOFF);
+        self.due.insert((waiting.due, key.to_owned()));
+    }
+
+    /// Makes everything due now.
+    pub fn hurry(&mut self, now: Instant) {
+        let due = std::mem::take(&mut self.due);
+        self.due = due.into_iter().map(|(at, key)| (at.min(now), key)).collect();
+        for (at, key) in &self.due {
+            self.keys.get_mut(key).expect("every due key is waiting").due = *at;
+        }
+    }
+
+    /// When the next key is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    fn stamp(&mut self) -> u64 {
+        self.next_stamp += 1;
+        self.stamps.insert(self.next_stamp);
+        self.next_stamp
+    }
+
+    /// The highest stamp given out: no key that is in here now has a higher one.
+    pub fn newest_stamp(&self) -> u64 {
+        self.next_stamp
+    }
+
+    /// Whether every key marked up to `stamp` is published.
+    pub fn clean_up_to(&self, stamp: u64) -> bool {
+        self.stamps.first().is_none_or(|first| *first > stamp)
+    }
+
+    /// Keys, bytes, and the age of the oldest change.
+    pub fn figures(&self, now: Instant) -> (u64, u64, Option<Duration>) {
+        let oldest = self.keys.values().map(|waiting| waiting.since).min();
+        (self.keys.len() as u64, self.bytes, oldest.map(|since| now - since))
+    }
+
+    /// Whether there is nothing to publish.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELAY: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn many_changes_within_the_delay_are_one() {
+        let (mut dirty, now) = (Dirty::default(), Instant::now());
+        for ms in [0, 300, 900] {
+            dirty.mark("a", 10 + ms, now + Duration::from_millis(ms), DELAY);
+        }
+        assert_eq!(dirty.take(now + Duration::from_millis(999)), None);
+        assert_eq!(dirty.take(now + DELAY).as_deref(), Some("a"));
+        assert_eq!(dirty.take(now + DELAY * 9), None);
+        assert_eq!(dirty.figures(now + DELAY), (1, 910, Some(DELAY)));
+        dirty.done("a", now + DELAY, DELAY);
+        assert!(dirty.is_empty() && dirty.figures(now).1 == 0);
+    }
+
+    #[test]
+    fn a_change_during_publishing_is_published_after_it() {
+        let (mut dirty, now) = (Dirty::default(), Instant::now());
+        dirty.mark("a", 1, now, DELAY);
+        let before = dirty.newest_stamp();
+        dirty.take(now + DELAY).unwrap();
+        dirty.mark("a", 2, now + DELAY, DELAY);
+        assert!(!dirty.clean_up_to(before));
+        dirty.done("a", now + DELAY, DELAY);
+        assert!(dirty.clean_up_to(before) && !dirty.is_empty());
+        assert_eq!(dirty.take(now + DELAY * 2).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn failures_wait_longer_and_hurry_ends_that() {
+        let (mut dirty, now) = (Dirty::default(), Instant::now());
+        dirty.mark("a", 1, now, Duration::ZERO);
+        for _ in 0..12 {
+            dirty.hurry(now);
+            dirty.take(now).unwrap();
+            dirty.failed("a", now);
+        }
+        assert_eq!(dirty.next_due(), Some(now + MAX_BACKOFF));
+        assert!(!dirty.clean_up_to(dirty.newest_stamp()));
+    }
+}

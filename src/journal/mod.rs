@@ -4,17 +4,56 @@
 //! - committed rows (`base`) are the state after one committed slot, and change only slot by slot;
 //! - changes since lie beside them in the order they happened, and are written behind in batches within
 //!   milliseconds; a crash of the daemon loses at most the last batch, never one from the middle;
-//! - a reader sees the newest change of each row at once: changes in memory, then the cache, then SQLite.
+//! - a reader sees the newest change of each row at once: changes in memory, then the cache, then SQLite;
+//! - one thread writes; while it cannot, new changes are refused with its error, and none made before is
+//!   lost: they stay in memory and are tried again;
+//! - one process at a time has the folder (`lock`), and everything in it can be made again from the store
+//!   but the uncommitted changes.
 
-use crate::log::ids::{Ino, LocalId};
+mod base;
+mod clean;
+mod commit;
+mod db;
+mod local;
+mod locals;
+mod lock;
+mod overlay;
+mod pieces;
+mod queue;
+mod readers;
+mod reads;
+mod reserve;
+mod restart;
+mod salvage;
+mod sink;
+mod snapshot;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use pieces::PinGuard;
+pub use sink::JournalSink;
+
+use crate::log::ids::Epoch;
 use crate::log::lease::SessionId;
 use crate::log::recover::LocalBase;
-use crate::log::row::{Cookie, DentryRow, ExtentRow, InodeRow, Key, KeyBytes, Record, Row};
+use crate::log::row::{Cookie, DentryRow, KeyBytes, Record};
 use crate::log::source::{LocalError, Seq};
 use bytes::Bytes;
-use std::ops::Range;
-use std::path::Path;
+use commit::Commits;
+use lock::Lock;
+use moka::sync::Cache;
+use overlay::{Hold, Overlay};
+use parking_lot::{Mutex, RwLock};
+use pieces::PieceCache;
+use queue::{Op, Queue};
+use readers::Readers;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use tokio::sync::broadcast;
 
 /// The result of a journal operation.
 pub type Result<T> = std::result::Result<T, LocalError>;
@@ -33,9 +72,14 @@ pub struct JournalOptions {
 /// What an existing journal held when it was opened.
 #[derive(Debug, Clone)]
 pub struct Found {
+    /// The session it is bound to.
+    pub session: Option<SessionId>,
     /// Its lineage, unless it is new or was never based on a slot.
     pub base: Option<LocalBase>,
-    /// Changed rows that are not committed as far as it knows.
+    /// As whom the last process that had this folder took the session: it is dead, for we hold its lock.
+    pub writer: Option<Epoch>,
+    /// Changed rows that are not committed as far as it knows. While there are any, the journal takes no
+    /// changes before [`Journal::keep_changes_after`] or [`Journal::salvage_changes`] has settled them.
     pub uncommitted: u64,
     /// It was last written in this boot of the machine.
     pub same_boot: bool,
@@ -66,145 +110,175 @@ pub struct Entry {
 /// Keeps commits from going past a change that has to wait for a capture. Dropped unreleased, it lets go
 /// as if there had been no capture.
 pub struct Held {
-    _private: (),
+    shared: Arc<Shared>,
+    /// The last change of the held step.
+    seq: Seq,
+    released: bool,
 }
 
 impl Held {
     /// The capture's rows end at `until`: the held change and they go into one commit.
-    pub fn release(self, _until: Seq) {
-        todo!()
+    pub fn release(mut self, until: Seq) {
+        self.shared.release(self.seq, Hold::Through(until));
+        self.released = true;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.released {
+            self.shared.release(self.seq, Hold::Free);
+        }
+    }
+}
+
+/// What the journal, its snapshots and its guards share.
+struct Shared {
+    dir: PathBuf,
+    overlay: RwLock<Overlay>,
+    /// Committed values; `None`: there is no such row.
+    rows: Cache<KeyBytes, Option<Bytes>>,
+    pieces: PieceCache,
+    readers: Readers,
+    queue: Arc<Queue>,
+    commits: Mutex<Commits>,
+    keys: broadcast::Sender<Arc<Vec<KeyBytes>>>,
+    next_local: AtomicU64,
+    /// Changes of an earlier process wait for a decision.
+    undecided: AtomicBool,
+}
+
+impl Shared {
+    fn release(&self, seq: Seq, hold: Hold) {
+        let mut overlay = self.overlay.write();
+        let hold = match hold {
+            // A change that does not exist yet would hold up commits for ever.
+            Hold::Through(until) => Hold::Through(until.min(overlay.last_seq)),
+            other => other,
+        };
+        let at = overlay.steps.partition_point(|s| s.last() < seq);
+        // Gone only if the changes were salvaged meanwhile.
+        if let Some(step) = overlay.steps.get_mut(at).filter(|s| s.last() == seq) {
+            step.hold = hold;
+        }
     }
 }
 
 /// The journal of one session on this machine.
 pub struct Journal {
-    _private: (),
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+    _lock: Lock,
 }
 
 impl Journal {
-    /// Opens or creates `dir/journal.db`. A damaged database is an error that names the file.
-    pub fn open(_dir: &Path, _options: JournalOptions) -> Result<(Arc<Journal>, Found)> {
-        todo!()
+    /// Opens or creates `dir/journal.db`, and makes this process the only one that does. A damaged database
+    /// is [`crate::log::source::LocalKind::Damaged`] and names the file; see [`Journal::set_aside`].
+    pub fn open(dir: &Path, options: JournalOptions) -> Result<(Arc<Journal>, Found)> {
+        let mkdir = |e| LocalError::failed(format!("{}: {e}", dir.display()));
+        std::fs::create_dir_all(dir).map_err(mkdir)?;
+        let lock = Lock::take(dir)?;
+        let (conn, existed) = db::open_writer(dir)?;
+        let found = restart::look(&conn, existed)?;
+        let readers = Readers::new(db::ReaderPath::new(dir));
+        let queue = Arc::new(Queue::default());
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            overlay: RwLock::new(Overlay { last_seq: restart::last_seq(&conn)?, ..Overlay::default() }),
+            rows: row_cache(options.row_cache),
+            pieces: PieceCache::new(options.piece_cache),
+            readers,
+            queue: queue.clone(),
+            commits: Mutex::default(),
+            keys: broadcast::channel(1024).0,
+            next_local: AtomicU64::new(restart::next_local(&conn)?),
+            undecided: AtomicBool::new(found.uncommitted > 0),
+        });
+        let writer = writer::Writer::new(conn, queue, reserve::Reserve::take(dir), options.piece_store);
+        let thread = std::thread::Builder::new().name("cwdfs-journal".into()).spawn(move || writer.run());
+        let writer = Some(thread.map_err(|e| LocalError::failed(format!("starting its writer: {e}")))?);
+        Ok((Arc::new(Journal { shared, writer, _lock: lock }), found))
     }
 
-    /// Binds an empty journal to a session, or checks that it is of this one.
-    pub fn bind(&self, _session: SessionId) -> Result<()> {
-        todo!()
-    }
-
-    /// Drops every uncommitted change after moving it to `salvage/` beside the database; returns how many.
-    pub fn salvage_changes(&self, _why: &str) -> Result<u64> {
-        todo!()
-    }
-
-    /// Drops uncommitted changes up to `seq`, which recovery found to be committed, and keeps the rest.
-    pub fn keep_changes_after(&self, _seq: Option<Seq>) -> Result<u64> {
-        todo!()
-    }
-
-    /// A row's value.
-    pub fn get_raw(&self, _key: &[u8]) -> Result<Option<Bytes>> {
-        todo!()
-    }
-
-    /// A row, decoded.
-    pub fn get<R: Row>(&self, _key: &Key) -> Result<Option<R>> {
-        todo!()
-    }
-
-    /// Up to `limit` rows with `from <= key < end`, newest values, in key order.
-    pub fn scan(&self, _from: &[u8], _end: Option<&[u8]>, _limit: usize) -> Result<Vec<(KeyBytes, Bytes)>> {
-        todo!()
-    }
-
-    /// The key behind this session's directory cookies; made with the session.
-    pub fn cookie_key(&self) -> Result<[u8; 16]> {
-        todo!()
-    }
-
-    /// An inode's row.
-    pub fn inode(&self, _ino: Ino) -> Result<Option<InodeRow>> {
-        todo!()
-    }
-
-    /// The entry `name` of `parent`.
-    pub fn dentry(&self, _parent: Ino, _name: &[u8]) -> Result<Option<Entry>> {
-        todo!()
-    }
-
-    /// Up to `limit` entries of `parent` whose cookie is at least `from`, in cookie order.
-    pub fn entries(&self, _parent: Ino, _from: u64, _limit: usize) -> Result<Vec<Entry>> {
-        todo!()
-    }
-
-    /// The extents of `ino` that overlap `range`, each with its offset in the file.
-    pub fn extents(&self, _ino: Ino, _range: Range<u64>) -> Result<Vec<(u64, ExtentRow)>> {
-        todo!()
-    }
-
-    /// The names and values of an inode's extended attributes.
-    pub fn xattrs(&self, _ino: Ino) -> Result<Vec<(Vec<u8>, Bytes)>> {
-        todo!()
-    }
-
-    /// An inode's further names: directory, cookie, name.
-    pub fn links(&self, _ino: Ino) -> Result<Vec<(Ino, Cookie, Vec<u8>)>> {
-        todo!()
+    /// Moves a damaged database out of the way, into the folder that is returned; the next
+    /// [`Journal::open`] starts anew from the store. Uncommitted changes go with the damaged file.
+    pub fn set_aside(dir: &Path) -> Result<PathBuf> {
+        lock::set_aside(dir)
     }
 
     /// Changes rows, as one step that no commit and no crash divides. Returns the last change's number.
-    pub fn apply(&self, _records: Vec<Record>) -> Result<Seq> {
-        todo!()
+    pub fn apply(&self, records: Vec<Record>) -> Result<Seq> {
+        self.append(records, Hold::Free)
     }
 
     /// Like [`Journal::apply`]; no commit goes past these changes before the returned guard is released.
-    pub fn apply_held(&self, _records: Vec<Record>) -> Result<(Seq, Held)> {
-        todo!()
+    pub fn apply_held(&self, records: Vec<Record>) -> Result<(Seq, Held)> {
+        let seq = self.append(records, Hold::Held)?;
+        Ok((seq, Held { shared: self.shared.clone(), seq, released: false }))
     }
 
-    /// Keeps a small captured content until a slot carries it, and its bytes as clean content after that.
-    pub fn put_local(&self, _bytes: Bytes) -> Result<LocalId> {
-        todo!()
+    fn append(&self, records: Vec<Record>, hold: Hold) -> Result<Seq> {
+        self.check_writable()?;
+        Ok(self.shared.append(&mut self.shared.overlay.write(), records, hold)?)
     }
 
-    /// A piece's bytes, when they are local: an uncommitted one always is. `None`: fetch it.
-    pub fn piece(&self, _extent: &ExtentRow) -> Result<Option<Bytes>> {
-        todo!()
-    }
-
-    /// Keeps a fetched piece's bytes as clean content.
-    pub fn keep_piece(&self, _extent: &ExtentRow, _bytes: &Bytes) {
-        todo!()
+    /// Fails while nothing new can be kept: the disk fails, or changes of an earlier process wait.
+    fn check_writable(&self) -> Result<()> {
+        if self.shared.undecided.load(Ordering::Acquire) {
+            return Err(LocalError::failed("changes of an earlier mount are not settled yet"));
+        }
+        self.shared.queue.check()
     }
 
     /// What is not committed.
     pub fn uncommitted(&self) -> Uncommitted {
-        todo!()
+        self.shared.overlay.read().uncommitted()
     }
 
     /// Returns once every change made so far is in the database.
     pub fn settle(&self) -> Result<()> {
-        todo!()
+        self.shared.queue.run(|_| Ok(()))
+    }
+
+    /// The failure that keeps the journal from being written at the moment.
+    pub fn failure(&self) -> Option<LocalError> {
+        self.shared.queue.failure()
     }
 
     /// The keys that each committed slot (or import of one by a follower) changed, in order; for publish
     /// and for a follower's invalidations. A receiver that lags learns so and has to compare everything.
-    pub fn committed_keys(&self) -> tokio::sync::broadcast::Receiver<Arc<Vec<KeyBytes>>> {
-        todo!()
+    pub fn committed_keys(&self) -> broadcast::Receiver<Arc<Vec<KeyBytes>>> {
+        self.shared.keys.subscribe()
     }
+}
 
-    /// Local facts that are not part of the session (cached files, import progress), by name.
-    pub fn local_get(&self, _table: &str, _key: &[u8]) -> Result<Option<Vec<u8>>> {
-        todo!()
+impl Shared {
+    /// Adds a step to the changes and to what is written behind, in one order.
+    fn append(&self, overlay: &mut Overlay, records: Vec<Record>, hold: Hold) -> Result<Seq> {
+        let changes = overlay.append(records, hold)?;
+        if !changes.is_empty() {
+            self.queue.push(Op::Changes(changes));
+        }
+        Ok(overlay.last_seq)
     }
+}
 
-    /// Sets or removes a local fact; written behind, in order with changes.
-    pub fn local_put(&self, _table: &str, _key: &[u8], _value: Option<Vec<u8>>) -> Result<()> {
-        todo!()
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the journal's writer has panicked");
+        }
     }
+}
 
-    /// All local facts of a table.
-    pub fn local_all(&self, _table: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        todo!()
-    }
+fn row_cache(bytes: u64) -> Cache<KeyBytes, Option<Bytes>> {
+    /// What an entry costs besides its bytes.
+    const ENTRY: usize = 200;
+    let weigh = |key: &KeyBytes, value: &Option<Bytes>| {
+        u32::try_from(ENTRY + key.len() + value.as_ref().map_or(0, Bytes::len)).unwrap_or(u32::MAX)
+    };
+    Cache::builder().max_capacity(bytes).weigher(weigh).build()
 }

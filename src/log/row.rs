@@ -143,6 +143,32 @@ impl Key {
         join(tag::EXTENT, &[ino.0], &[], b"")
     }
 
+    /// The prefixes of the rows that go with an inode's own row: its further names, xattrs and extents.
+    pub fn children_of(ino: Ino) -> [KeyBytes; 3] {
+        [Key::links_of(ino), Key::xattrs_of(ino), Key::extents_of(ino)]
+    }
+
+    /// The inode whose own row an encoded key names.
+    pub fn own_row_of(key: &[u8]) -> Option<Ino> {
+        match key.split_first()? {
+            (&tag::INODE, rest) => number(rest).map(|(ino, _)| Ino(ino)),
+            _ => None,
+        }
+    }
+
+    /// The inode that an encoded key of a further name, an xattr or an extent belongs to.
+    pub fn child_of(key: &[u8]) -> Option<Ino> {
+        match key.split_first()? {
+            (&(tag::LINK | tag::XATTR | tag::EXTENT), rest) => number(rest).map(|(ino, _)| Ino(ino)),
+            _ => None,
+        }
+    }
+
+    /// Whether an encoded key is an extent's.
+    pub fn is_extent(key: &[u8]) -> bool {
+        key.first() == Some(&tag::EXTENT)
+    }
+
     /// The prefix of all inode rows.
     pub fn inodes() -> KeyBytes {
         vec![tag::INODE]

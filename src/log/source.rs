@@ -4,6 +4,9 @@
 //! - changes have numbers ([`Seq`]) in the order they happened; [`CommitSource::seal`] takes a prefix of them;
 //! - what [`CommitSource::record`] was told is in the local database before it returns;
 //! - the committed rows change only through [`CommitSource::committed`], in slot order.
+//!
+//! What the log owes it: a seal is recorded before the next one is taken; a call that failed is made again
+//! with the same arguments, or the slot is given up for good; slots are committed in order.
 
 use super::ids::{Blob, Epoch, LocalId, Slot};
 use super::row::{KeyBytes, Record};
@@ -172,8 +175,15 @@ pub trait Committed: Send + Sync + 'static {
     /// Bytes of `blob` that rows still refer to, at the floor or later; 0 for an unknown blob.
     fn live_bytes(&self, blob: &Blob) -> Result<u64, LocalError>;
 
+    /// Blobs that were seen in the store. Those that nothing here knows are taken as dead since the base's
+    /// slot; the caller leaves out what may be on its way (blobs of this epoch, and of later ones).
+    fn seen_blobs(&self, blobs: &[Blob]) -> Result<(), LocalError>;
+
     /// These dead blobs are gone from the store.
     fn forget_blobs(&self, blobs: &[Blob]) -> Result<(), LocalError>;
+
+    /// An image of the tree after `slot` is in the store: what changed up to it need not be told apart again.
+    fn forget_changes(&self, slot: Slot) -> Result<(), LocalError>;
 
     /// A piece's bytes, where the journal still holds them.
     fn piece(&self, blob: &Blob, offset: u64, len: u32) -> Result<Option<Bytes>, LocalError>;

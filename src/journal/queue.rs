@@ -1,0 +1,255 @@
+//! What waits for the writer: a queue that keeps the order of everything, and its failures.
+//!
+//! Invariant: an operation leaves the queue only into the database, or, if somebody waits for it, with the
+//! error told to that somebody. A failure to write what nobody waits for is shown to every later caller
+//! until it has been written after all.
+
+use super::Result;
+use super::db::During;
+use super::overlay::Change;
+use crate::log::ids::{Blob, LocalId};
+use crate::log::source::LocalError;
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use rusqlite::Connection;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// How long the writer gathers what nobody waits for.
+const GATHER: Duration = Duration::from_millis(3);
+/// Unwritten bytes at which it stops gathering, and at which callers are slowed down.
+const SOON: usize = 4 << 20;
+const FULL: usize = 64 << 20;
+
+/// Something to write.
+pub(super) enum Op {
+    /// Uncommitted changes, one step.
+    Changes(Arc<Vec<Change>>),
+    /// A small content.
+    Piece { id: LocalId, bytes: Bytes },
+    /// A piece that lies in the store; dropped where it is known already.
+    Keep { id: LocalId, blob: Blob, off: u64, bytes: Bytes },
+    /// A fact of this machine.
+    Local { table: String, key: Vec<u8>, value: Option<Vec<u8>> },
+    /// Anything that somebody waits for.
+    Job(Job),
+}
+
+/// Work that somebody waits for; its effects are in the database when the answer says so.
+pub(super) struct Job {
+    pub run: Box<dyn FnOnce(&Connection) -> Result<()> + Send>,
+    pub answer: SyncSender<Result<()>>,
+}
+
+impl Op {
+    fn bytes(&self) -> usize {
+        const ROW: usize = 64;
+        match self {
+            Op::Changes(changes) => {
+                changes.iter().map(|c| ROW + c.key.len() + c.value.as_ref().map_or(0, Bytes::len)).sum()
+            }
+            Op::Piece { bytes, .. } | Op::Keep { bytes, .. } => bytes.len(),
+            Op::Local { key, value, .. } => ROW + key.len() + value.as_ref().map_or(0, Vec::len),
+            Op::Job(_) => 0,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Waiting {
+    ops: Vec<Op>,
+    bytes: usize,
+    /// Of a batch that the writer has taken and not finished.
+    taken: usize,
+    urgent: bool,
+    closed: bool,
+    failure: Option<LocalError>,
+    /// The writer is no more; nothing will ever be written.
+    gone: bool,
+    /// Small contents that are not in the database yet.
+    pieces: HashMap<LocalId, Bytes>,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    work: Condvar,
+    space: Condvar,
+}
+
+impl Queue {
+    /// Refuses new changes while the writer fails; nothing made before is lost by that.
+    pub fn check(&self) -> Result<()> {
+        self.waiting.lock().failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits while too much is unwritten.
+    pub fn wait_for_space(&self) -> Result<()> {
+        let mut waiting = self.waiting.lock();
+        while waiting.bytes + waiting.taken > FULL && waiting.failure.is_none() {
+            self.space.wait(&mut waiting);
+        }
+        waiting.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Adds an operation that nobody waits for.
+    pub fn push(&self, op: Op) {
+        let mut waiting = self.waiting.lock();
+        if let Op::Piece { id, bytes } = &op {
+            waiting.pieces.insert(*id, bytes.clone());
+        }
+        waiting.bytes += op.bytes();
+        waiting.ops.push(op);
+        self.work.notify_one();
+    }
+
+    /// Adds a job; its answer comes through the receiver.
+    pub fn send(&self, run: impl FnOnce(&Connection) -> Result<()> + Send + 'static) -> Pending {
+        let (answer, pending) = sync_channel(1);
+        let mut waiting = self.waiting.lock();
+        if !waiting.gone {
+            waiting.ops.push(Op::Job(Job { run: Box::new(run), answer }));
+            waiting.urgent = true;
+            self.work.notify_one();
+        }
+        Pending(pending)
+    }
+
+    /// Runs a job and waits until it is in the database.
+    pub fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, result) = sync_channel(1);
+        let pending = self.send(move |conn| {
+            let value = job(conn)?;
+            // The receiver outlives the job: it is read below, after the answer.
+            let _ = sender.send(value);
+            Ok(())
+        });
+        pending.wait()?;
+        result.recv().map_err(|_| stopped())
+    }
+
+    /// A small content that is not in the database yet.
+    pub fn piece(&self, id: LocalId) -> Option<Bytes> {
+        self.waiting.lock().pieces.get(&id).cloned()
+    }
+
+    /// The last failure, while it lasts.
+    pub fn failure(&self) -> Option<LocalError> {
+        self.waiting.lock().failure.clone()
+    }
+
+    /// Asks the writer to end once everything is written.
+    pub fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.work.notify_all();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.waiting.lock().closed
+    }
+
+    /// Gives the writer what has gathered, or `None` when it shall end. With `leftover`, returns soon even
+    /// if nothing new comes, so that it is tried again.
+    pub(super) fn take(&self, leftover: Option<Duration>) -> Option<Vec<Op>> {
+        let mut waiting = self.waiting.lock();
+        if let Some(pause) = leftover {
+            self.work.wait_for(&mut waiting, pause);
+        } else {
+            while waiting.ops.is_empty() && !waiting.closed {
+                self.work.wait(&mut waiting);
+            }
+            let until = Instant::now() + GATHER;
+            while !waiting.urgent && !waiting.closed && waiting.bytes < SOON {
+                if self.work.wait_until(&mut waiting, until).timed_out() {
+                    break;
+                }
+            }
+        }
+        if waiting.ops.is_empty() && waiting.closed {
+            return None;
+        }
+        waiting.urgent = false;
+        waiting.taken += std::mem::take(&mut waiting.bytes);
+        Some(std::mem::take(&mut waiting.ops))
+    }
+
+    /// A batch is in the database.
+    pub(super) fn written(&self, batch: &[Op]) {
+        let mut waiting = self.waiting.lock();
+        for op in batch {
+            if let Op::Piece { id, .. } = op {
+                waiting.pieces.remove(id);
+            }
+        }
+        waiting.taken = 0;
+        waiting.failure = None;
+        self.space.notify_all();
+    }
+
+    /// A batch could not be written.
+    pub(super) fn failed(&self, error: &LocalError) {
+        self.waiting.lock().failure = Some(error.clone());
+        self.space.notify_all();
+    }
+
+    /// The writer ends: whoever waits, or comes later, is told.
+    pub(super) fn end(&self, failure: LocalError) {
+        let mut waiting = self.waiting.lock();
+        waiting.gone = true;
+        waiting.failure.get_or_insert(failure);
+        waiting.ops.retain(|op| !matches!(op, Op::Job(_)));
+        self.space.notify_all();
+    }
+}
+
+/// An answer to come.
+pub(super) struct Pending(Receiver<Result<()>>);
+
+impl Pending {
+    pub fn wait(self) -> Result<()> {
+        self.0.recv().unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+pub(super) fn stopped() -> LocalError {
+    LocalError::failed("its writer has stopped; see the log for why")
+}
+
+/// Writes an operation that is no job.
+pub(super) fn write(conn: &Connection, op: &Op) -> Result<()> {
+    match op {
+        Op::Changes(changes) => {
+            let step = changes.last().map_or(0, |c| c.seq) as i64;
+            let mut insert = conn
+                .prepare_cached("INSERT OR REPLACE INTO change VALUES (?, ?, ?, ?)")
+                .during("writing changes")?;
+            for c in changes.iter() {
+                insert.execute((c.seq as i64, step, &c.key, c.value.as_deref())).during("writing changes")?;
+            }
+        }
+        Op::Piece { id, bytes } => {
+            conn.prepare_cached("INSERT OR REPLACE INTO piece VALUES (?, ?)")
+                .and_then(|mut s| s.execute((id.0 as i64, &bytes[..])))
+                .during("writing content")?;
+        }
+        Op::Keep { id, blob, off, bytes } => super::clean::keep(conn, *id, blob, *off, bytes)?,
+        Op::Local { table, key, value: Some(value) } => {
+            conn.prepare_cached("INSERT OR REPLACE INTO local VALUES (?, ?, ?)")
+                .and_then(|mut s| s.execute((table, key, value)))
+                .during("writing a local fact")?;
+        }
+        Op::Local { table, key, value: None } => {
+            conn.prepare_cached("DELETE FROM local WHERE tbl = ? AND key = ?")
+                .and_then(|mut s| s.execute((table, key)))
+                .during("removing a local fact")?;
+        }
+        // Jobs are run by the writer's loop, which has to answer them.
+        Op::Job(_) => {}
+    }
+    Ok(())
+}

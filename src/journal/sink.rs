@@ -1,0 +1,133 @@
+//! Taking in what recovery, or a follower, finds in the store.
+//!
+//! Invariant: while a checkpoint is being loaded the journal has no base, so a crash in the middle makes
+//! the next mount load it again.
+
+use super::base::{self, Base, BlobDelta};
+use super::db::{During, delete_meta, meta, put_meta};
+use super::queue::Pending;
+use super::{Journal, Result, Shared};
+use crate::log::ids::{Epoch, Slot};
+use crate::log::row::{Key, Record};
+use crate::log::source::{Checksum, LocalError, Part, RecoverySink};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Batches of rows under way to the writer.
+const AHEAD: usize = 3;
+
+/// Where recovery or a follower puts what it finds; see [`Journal::sink`].
+pub struct JournalSink {
+    shared: Arc<Shared>,
+    under_way: VecDeque<Pending>,
+    /// Of the rows loaded since the reset.
+    blobs: Arc<Mutex<BlobDelta>>,
+}
+
+impl Journal {
+    /// The sink for recovery, and for a follower that has no changes of its own.
+    pub fn sink(&self) -> JournalSink {
+        JournalSink { shared: self.shared.clone(), under_way: VecDeque::new(), blobs: Arc::default() }
+    }
+}
+
+impl JournalSink {
+    fn wait_for(&mut self, left: usize) -> Result<()> {
+        while self.under_way.len() > left
+            && let Some(first) = self.under_way.pop_front()
+        {
+            first.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Runs a change of the committed rows with readers kept out, and lets them see it as one.
+    fn change<T: Send + 'static>(
+        &mut self,
+        records: &[Record],
+        job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.wait_for(0)?;
+        let mut overlay = self.shared.overlay.write();
+        let result = self.shared.queue.run(job)?;
+        for record in records.iter().filter(|r| self.shared.rows.contains_key(&r.key)) {
+            self.shared.rows.insert(record.key.clone(), record.value.clone().map(Bytes::from));
+        }
+        overlay.generation += 1;
+        Ok(result)
+    }
+}
+
+impl RecoverySink for JournalSink {
+    fn reset(&mut self) -> Result<()> {
+        self.blobs.lock().clear();
+        // What is under way is of a checkpoint that is given up; the reset behind it removes it.
+        self.under_way.clear();
+        self.change(&[], |conn| {
+            for name in [meta::BASE, meta::SESSION, meta::CHANGES_FROM] {
+                delete_meta(conn, name)?;
+            }
+            conn.execute_batch("DELETE FROM base; DELETE FROM recent; DELETE FROM blob;")
+                .during("forgetting the committed rows")
+        })?;
+        let _keep_readers_out = self.shared.overlay.write();
+        self.shared.rows.invalidate_all();
+        Ok(())
+    }
+
+    fn rows(&mut self, part: Part, rows: Vec<Record>) -> Result<()> {
+        self.wait_for(AHEAD - 1)?;
+        let blobs = self.blobs.clone();
+        self.under_way
+            .push_back(self.shared.queue.send(move |conn| load(conn, part, &rows, &mut blobs.lock())));
+        Ok(())
+    }
+
+    fn segment(&mut self, epoch: Epoch, slot: Slot, checksum: &Checksum, records: Vec<Record>) -> Result<()> {
+        let records = Arc::new(records);
+        let (theirs, checksum) = (records.clone(), Some(*checksum));
+        self.change(&records, move |conn| {
+            if let Some(base) = Base::read(conn)?.filter(|base| base.slot >= slot) {
+                let what = format!("slot {slot} came after slot {}", base.slot);
+                return Err(LocalError::failed(what));
+            }
+            base::apply(conn, slot, &theirs)?;
+            Base { epoch, slot, checksum }.write(conn)
+        })?;
+        self.shared.tell(&records);
+        Ok(())
+    }
+
+    fn checkpoint_loaded(&mut self, epoch: Epoch, slot: Slot, image: Slot) -> Result<()> {
+        let blobs = std::mem::take(&mut *{
+            self.wait_for(0)?;
+            self.blobs.lock()
+        });
+        self.change(&[], move |conn| {
+            conn.execute("UPDATE recent SET slot = ?", [slot.0 as i64]).during("noting changed rows")?;
+            base::book(conn, slot, &blobs)?;
+            put_meta(conn, meta::CHANGES_FROM, &image)?;
+            Base { epoch, slot, checksum: None }.write(conn)
+        })
+    }
+}
+
+/// Writes a batch of a checkpoint's rows.
+fn load(conn: &Connection, part: Part, rows: &[Record], blobs: &mut BlobDelta) -> Result<()> {
+    for record in rows {
+        match (part, &record.value) {
+            (Part::Image, Some(value)) => {
+                if Key::is_extent(&record.key) {
+                    base::count(blobs, value, 1)?;
+                }
+                base::put(conn, &record.key, value)?;
+            }
+            // The slot is known, and put in, once all is loaded.
+            _ => base::apply_one(conn, Slot(0), record, blobs)?,
+        }
+    }
+    Ok(())
+}

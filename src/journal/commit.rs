@@ -99,6 +99,10 @@ impl CommitSource for Journal {
     fn last_seq(&self) -> Seq {
         self.shared.overlay.read().last_seq
     }
+
+    fn committed_seq(&self) -> Seq {
+        self.shared.overlay.read().committed_seq
+    }
 }
 
 /// A chosen slot as the database keeps it.

@@ -184,7 +184,7 @@ impl Journal {
         let queue = Arc::new(Queue::default());
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
-            overlay: RwLock::new(Overlay { last_seq: restart::last_seq(&conn)?, ..Overlay::default() }),
+            overlay: RwLock::new(Overlay::after(restart::last_seq(&conn)?)),
             rows: row_cache(options.row_cache),
             pieces: PieceCache::new(options.piece_cache),
             readers,
@@ -219,7 +219,7 @@ impl Journal {
 
     fn append(&self, records: Vec<Record>, hold: Hold) -> Result<Seq> {
         self.check_writable()?;
-        Ok(self.shared.append(&mut self.shared.overlay.write(), records, hold)?)
+        self.shared.append(&mut self.shared.overlay.write(), records, hold)
     }
 
     /// Fails while nothing new can be kept: the disk fails, or changes of an earlier process wait.

@@ -70,6 +70,11 @@ pub(super) struct Overlay {
 type Checked = (KeyBytes, Option<Bytes>, Option<Blob>);
 
 impl Overlay {
+    /// No change yet; the next one has the number after `last_seq`.
+    pub fn after(last_seq: Seq) -> Overlay {
+        Overlay { last_seq, ..Overlay::default() }
+    }
+
     /// `None`: ask the committed rows.
     pub fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
         if let Some((_, value)) = self.rows.get(key) {

@@ -75,6 +75,9 @@ struct Waiting {
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
+    /// Pages that the database may have, where tests fill it; 0: any number.
+    #[cfg(test)]
+    pub page_limit: std::sync::atomic::AtomicU32,
     work: Condvar,
     space: Condvar,
 }

@@ -5,7 +5,7 @@ use super::db::{During, get_meta, meta, pack, put_meta, unpack};
 use super::overlay::Hold;
 use super::{Journal, Result, Shared};
 use crate::log::ids::{Blob, Epoch, Slot};
-use crate::log::row::Record;
+use crate::log::row::{KeyBytes, Record};
 use crate::log::source::{Committed, LocalError, Snapshot};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
@@ -52,6 +52,14 @@ impl Snapshot for Frozen {
 
     fn changes_from(&self) -> Slot {
         self.changes_from
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        base::get(self.conn()?, key)
+    }
+
+    fn range(&self, from: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(KeyBytes, Vec<u8>)>> {
+        base::scan(self.conn()?, from, end, limit)
     }
 
     fn rows(&self, after: Option<&[u8]>, since: Option<Slot>, limit: usize) -> Result<Vec<Record>> {

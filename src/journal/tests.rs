@@ -1,1 +1,5 @@
+//! What the journal promises, against a model of it.
 
+mod helper;
+mod model;
+mod promises;

@@ -73,6 +73,8 @@ impl Writer {
 
     /// Writes all of `batch`, or tells those who wait and leaves the rest in it.
     fn write_batch(&mut self, batch: &mut Vec<Op>) -> Result<()> {
+        #[cfg(test)]
+        self.limit_pages();
         let mut answers = Vec::new();
         let result = self.transaction(batch, &mut answers).inspect_err(|_| self.roll_back());
         match &result {
@@ -142,6 +144,13 @@ impl Writer {
         }
         self.conn.execute_batch("RELEASE job").during("writing")?;
         Ok(result)
+    }
+
+    #[cfg(test)]
+    fn limit_pages(&self) {
+        let limit = self.queue.page_limit.load(std::sync::atomic::Ordering::Relaxed);
+        let limit = if limit == 0 { 1 << 30 } else { limit };
+        self.conn.pragma_update_and_check(None, "max_page_count", limit, |_| Ok(())).unwrap();
     }
 
     fn roll_back(&self) {

@@ -196,6 +196,11 @@ impl File {
         self.look().count
     }
 
+    /// Of [`File::changes`], those that are in applied captures.
+    pub fn captured_changes(&self) -> u64 {
+        self.state.lock().captured
+    }
+
     /// Bytes that the next capture would take.
     pub fn dirty(&self) -> u64 {
         self.state.lock().dirty.bytes()
@@ -204,6 +209,18 @@ impl File {
     /// The number of the last applied capture's rows; 0 when there was none.
     pub fn captured_seq(&self) -> Seq {
         self.state.lock().seq
+    }
+
+    /// It was made by the change `seq`, which stands for its first capture.
+    pub fn made_by(&self, seq: Seq) {
+        let mut state = self.state.lock();
+        state.seq = state.seq.max(seq);
+    }
+
+    /// Its inode has no name and no user any more: its cached content goes.
+    pub fn discard(&self) {
+        let gone = self.core.files.lock().remove(&self.ino);
+        drop(gone);
     }
 
     /// utimens set the mtime: later captures keep it. To be called beside writing the row.

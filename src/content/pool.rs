@@ -250,7 +250,8 @@ mod tests {
         drop((a, b));
         let pool = Pool::open(dir.path(), |id| id == ia).unwrap();
         let mut buf = [0; 5];
-        pool.claimed(ia).read(0, &mut buf).unwrap();
+        let kept = pool.claimed(ia);
+        kept.read(0, &mut buf).unwrap();
         assert_eq!(&buf, b"bytes");
         let other = pool.take();
         assert_eq!(other.id(), ib);

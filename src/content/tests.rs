@@ -1,1 +1,439 @@
+//! Files against models, over a directory store and rows in memory.
 
+use super::*;
+use crate::log::ids::{Blob, Epoch};
+use crate::log::row::Time;
+use crate::store::DirStore;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tempfile::TempDir;
+
+/// Rows in memory: extents of each inode, captured contents, local facts.
+#[derive(Default)]
+struct Fake {
+    extents: Mutex<HashMap<Ino, BTreeMap<u64, ExtentRow>>>,
+    pieces: Mutex<HashMap<LocalId, Bytes>>,
+    facts: Mutex<BTreeMap<(String, Vec<u8>), Vec<u8>>>,
+    next: AtomicU64,
+}
+
+impl Rows for Fake {
+    fn extents(&self, ino: Ino, range: Range<u64>) -> Result<Vec<(u64, ExtentRow)>, LocalError> {
+        let all = self.extents.lock();
+        let overlaps = |(at, row): &(&u64, &ExtentRow)| **at < range.end && **at + row.len > range.start;
+        let rows = all.get(&ino).into_iter().flatten().filter(overlaps);
+        Ok(rows.map(|(at, row)| (*at, row.clone())).collect())
+    }
+    fn version(&self, _ino: Ino) -> Result<Option<u64>, LocalError> {
+        Ok(Some(1))
+    }
+    fn put_local(&self, bytes: Bytes) -> Result<LocalId, LocalError> {
+        let id = LocalId(self.next.fetch_add(1, Ordering::Relaxed));
+        self.pieces.lock().insert(id, bytes);
+        Ok(id)
+    }
+    fn piece(&self, extent: &ExtentRow) -> Result<Option<Bytes>, LocalError> {
+        let Blob::Local(id) = extent.blob else { return Ok(None) };
+        Ok(self.pieces.lock().get(&id).cloned())
+    }
+    fn keep_piece(&self, _extent: &ExtentRow, _bytes: &Bytes) {}
+    fn local_put(&self, table: &str, key: &[u8], value: Option<Vec<u8>>) -> Result<(), LocalError> {
+        let key = (table.to_owned(), key.to_vec());
+        match value {
+            Some(value) => self.facts.lock().insert(key, value),
+            None => self.facts.lock().remove(&key),
+        };
+        Ok(())
+    }
+    fn local_all(&self, table: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LocalError> {
+        let facts = self.facts.lock();
+        Ok(facts.iter().filter(|((t, _), _)| t == table).map(|((_, k), v)| (k.clone(), v.clone())).collect())
+    }
+    fn settle(&self) -> Result<(), LocalError> {
+        Ok(())
+    }
+}
+
+struct Bench {
+    dir: TempDir,
+    rows: Arc<Fake>,
+    content: Arc<Content>,
+    names: Arc<BlobNames>,
+    cache: u64,
+}
+
+const INO: Ino = Ino(7);
+
+fn row(size: u64) -> InodeRow {
+    let t = Time { sec: 1, nsec: 0 };
+    InodeRow {
+        mode: libc::S_IFREG | 0o644,
+        uid: 0,
+        gid: 0,
+        nlink: 1,
+        rdev: 0,
+        size,
+        allocated: 0,
+        atime: t,
+        mtime: t,
+        ctime: t,
+        btime: t,
+        version: 1,
+        home: None,
+        target: Vec::new(),
+    }
+}
+
+fn at(n: u64) -> Time {
+    Time { sec: 1 + n as i64, nsec: 0 }
+}
+
+impl Bench {
+    fn new(cache: u64) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("store")).unwrap();
+        let rows = Arc::new(Fake::default());
+        let names = Arc::new(BlobNames::new(Epoch { counter: 1, nonce: 1 }));
+        let content = Bench::open(&dir, &rows, &names, cache);
+        Bench { dir, rows, content, names, cache }
+    }
+
+    fn open(dir: &TempDir, rows: &Arc<Fake>, names: &Arc<BlobNames>, cache: u64) -> Arc<Content> {
+        Content::open(ContentConfig {
+            dir: dir.path().join("cache"),
+            cache_size: cache,
+            store: Arc::new(DirStore::new(dir.path().join("store"))),
+            names: Some(names.clone()),
+            rows: rows.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            same_boot: true,
+        })
+        .unwrap()
+    }
+
+    /// Another mount, with the cache of this one or without.
+    fn again(self, wiped: bool) -> Bench {
+        let Bench { dir, rows, content, names, cache } = self;
+        drop(content);
+        if wiped {
+            std::fs::remove_dir_all(dir.path().join("cache")).unwrap();
+            rows.facts.lock().clear();
+        }
+        let content = Bench::open(&dir, &rows, &names, cache);
+        Bench { dir, rows, content, names, cache }
+    }
+
+    fn apply(&self, capture: Capture, placed: Placed) {
+        let replaced = placed.replace(|range| self.rows.extents(INO, range)).unwrap();
+        let mut all = self.rows.extents.lock();
+        let extents = all.entry(INO).or_default();
+        for (at, change) in replaced.changes {
+            match change {
+                Some(row) => extents.insert(at, row),
+                None => extents.remove(&at),
+            };
+        }
+        assert!(extents.iter().all(|(at, row)| at + row.len <= placed.size), "extents within the size");
+        drop(all);
+        capture.done(1);
+    }
+
+    async fn capture(&self, file: &Arc<File>) {
+        match file.capture().unwrap() {
+            Begin::Unchanged(_) => {}
+            Begin::Busy => panic!("no other capture runs"),
+            Begin::Small(mut capture) => {
+                let placed = capture.place_small().unwrap();
+                self.apply(capture, placed);
+            }
+            Begin::Large(capture) => {
+                let placed = capture.place_large().await.unwrap();
+                self.apply(capture, placed);
+            }
+        }
+    }
+}
+
+async fn read_all(file: &Arc<File>) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let bytes = match file.read_here(all.len() as u64, 1 << 20).unwrap() {
+            Some(bytes) => bytes,
+            None => file.read(all.len() as u64, 1 << 20).await.unwrap(),
+        };
+        if bytes.is_empty() {
+            return all;
+        }
+        all.extend_from_slice(&bytes);
+    }
+}
+
+fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let step = |_| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as u8
+    };
+    (0..len).map(step).collect()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Write(u64, usize),
+    Append(usize),
+    Truncate(u64),
+    Punch(u64, u64),
+    Zero(u64, u64),
+    Capture,
+    FailedCapture,
+    Evict,
+    Reload,
+}
+
+const MOST: u64 = 700_000;
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0..MOST, 1usize..90_000).prop_map(|(o, l)| Op::Write(o, l)),
+        2 => (1usize..50_000).prop_map(Op::Append),
+        2 => (0..MOST).prop_map(Op::Truncate),
+        1 => (0..MOST, 1..MOST).prop_map(|(o, l)| Op::Punch(o, l)),
+        1 => (0..MOST, 1..90_000u64).prop_map(|(o, l)| Op::Zero(o, l)),
+        3 => Just(Op::Capture),
+        2 => Just(Op::FailedCapture),
+        2 => Just(Op::Evict),
+        1 => Just(Op::Reload),
+    ]
+}
+
+async fn run(ops: Vec<Op>) {
+    let bench = Bench::new(64 << 20);
+    let mut file = bench.content.file(INO, &row(0));
+    let mut model: Vec<u8> = Vec::new();
+    for (n, op) in ops.into_iter().enumerate() {
+        let now = at(n as u64);
+        match op {
+            Op::Write(offset, len) => {
+                let data = pattern(len, n as u64);
+                file.write(Place::At(offset), &data, now).unwrap();
+                let end = offset as usize + len;
+                model.resize(model.len().max(end), 0);
+                model[offset as usize..end].copy_from_slice(&data);
+            }
+            Op::Append(len) => {
+                let data = pattern(len, n as u64);
+                assert_eq!(file.write(Place::End, &data, now).unwrap(), model.len() as u64);
+                model.extend(data);
+            }
+            Op::Truncate(size) => {
+                file.truncate(size, now).unwrap();
+                model.resize(size as usize, 0);
+            }
+            Op::Punch(offset, len) => {
+                file.punch(offset..offset + len, now).unwrap();
+                let end = ((offset + len) as usize).min(model.len());
+                model[(offset as usize).min(end)..end].fill(0);
+            }
+            Op::Zero(offset, len) => {
+                file.zero(offset..offset + len, now).unwrap();
+                let end = (offset + len) as usize;
+                model.resize(model.len().max(end), 0);
+                model[offset as usize..end].fill(0);
+            }
+            Op::Capture => bench.capture(&file).await,
+            Op::FailedCapture => drop(file.capture().unwrap()),
+            Op::Evict => bench.content.core.make_room(u64::MAX),
+            Op::Reload => {
+                bench.capture(&file).await;
+                assert!(!file.is_changed());
+                bench.content.forget(INO);
+                file = bench.content.file(INO, &row(model.len() as u64));
+            }
+        }
+        assert_eq!(file.size(), model.len() as u64);
+        assert!(read_all(&file).await == model, "after operation {n}");
+    }
+    bench.capture(&file).await;
+    drop(file);
+    let bench = bench.again(true);
+    let file = bench.content.file(INO, &row(model.len() as u64));
+    assert!(read_all(&file).await == model, "from the store and the journal alone");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn a_file_is_its_bytes(ops in proptest::collection::vec(op(), 1..24)) {
+        runtime().block_on(run(ops));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_under_way_is_not_torn_by_writes() {
+    let bench = Bench::new(256 << 20);
+    let file = bench.content.file(INO, &row(0));
+    let old = pattern(20 << 20, 1);
+    file.write(Place::At(0), &old, at(1)).unwrap();
+    let Begin::Large(capture) = file.capture().unwrap() else { panic!("it is large") };
+    assert!(matches!(file.capture().unwrap(), Begin::Busy));
+    let new = pattern(3 << 20, 2);
+    file.write(Place::At(777), &new, at(2)).unwrap();
+    file.truncate(12 << 20, at(3)).unwrap();
+    let placed = capture.place_large().await.unwrap();
+    assert_eq!(placed.size, old.len() as u64);
+    bench.apply(capture, placed);
+    let mut now = old.clone();
+    now[777..777 + new.len()].copy_from_slice(&new);
+    now.truncate(12 << 20);
+    assert!(read_all(&file).await == now);
+    assert!(file.is_changed());
+    // What the rows say is the file as it was when the capture began.
+    drop(file);
+    let bench = bench.again(true);
+    let file = bench.content.file(INO, &row(old.len() as u64));
+    assert!(read_all(&file).await == old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_appended_to_a_large_file_is_captured_alone() {
+    let bench = Bench::new(256 << 20);
+    let file = bench.content.file(INO, &row(0));
+    file.write(Place::At(0), &pattern(9 << 20, 1), at(1)).unwrap();
+    bench.capture(&file).await;
+    file.write(Place::End, b"a line\n", at(2)).unwrap();
+    file.write(Place::At(5000), b"x", at(2)).unwrap();
+    assert_eq!(file.dirty(), 8);
+    let Begin::Small(mut capture) = file.capture().unwrap() else { panic!("it is small") };
+    let placed = capture.place_small().unwrap();
+    assert_eq!(placed.pieces.iter().map(|(_, row)| row.len).sum::<u64>(), 8);
+    bench.apply(capture, placed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_passes_through_a_small_cache_both_ways() {
+    let bench = Bench::new(8 << 20);
+    let file = bench.content.file(INO, &row(0));
+    let all = pattern(64 << 20, 3);
+    for (n, part) in all.chunks(1 << 20).enumerate() {
+        file.write(Place::At((n as u64) << 20), part, at(1)).unwrap();
+        if bench.content.is_crowded(0) {
+            bench.capture(&file).await;
+        }
+        assert!(bench.content.usage().used <= 13 << 20, "{:?}", bench.content.usage());
+    }
+    bench.capture(&file).await;
+    assert!(read_all(&file).await == all);
+    assert_eq!(bench.content.usage().unstored, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_content_in_the_store_is_an_error_that_names_it() {
+    let bench = Bench::new(64 << 20);
+    let file = bench.content.file(INO, &row(0));
+    let all = pattern(2 << 20, 4);
+    file.write(Place::At(0), &all, at(1)).unwrap();
+    bench.capture(&file).await;
+    drop(file);
+    let bench = bench.again(true);
+    {
+        let mut rows = bench.rows.extents.lock();
+        let second = rows.get_mut(&INO).unwrap().values_mut().nth(1).unwrap();
+        second.crc = second.crc.map(|crc| crc ^ 1);
+    }
+    let file = bench.content.file(INO, &row(all.len() as u64));
+    assert!(file.read(0, 1000).await.unwrap() == all[..1000]);
+    match file.read(1 << 20, 1000).await {
+        Err(ContentError::Corrupt { object, offset }) => {
+            assert!(object.starts_with(".cwdfs/data/"), "{object}");
+            assert_eq!(offset, 1 << 20);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_stored_is_there_at_the_next_mount() {
+    let bench = Bench::new(64 << 20);
+    let file = bench.content.file(INO, &row(0));
+    let all = pattern(1 << 20, 5);
+    file.write(Place::At(0), &all, at(1)).unwrap();
+    assert_eq!(bench.content.close().unwrap(), 1);
+    drop(file);
+    let bench = bench.again(false);
+    assert_eq!(bench.content.leftovers(), vec![INO]);
+    let file = bench.content.file(INO, &row(0));
+    assert!(file.is_changed());
+    assert!(read_all(&file).await == all);
+    bench.capture(&file).await;
+    drop(file);
+    let bench = bench.again(true);
+    assert!(bench.content.leftovers().is_empty());
+    let file = bench.content.file(INO, &row(all.len() as u64));
+    assert!(read_all(&file).await == all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clean_content_is_reused_only_for_its_version() {
+    let bench = Bench::new(64 << 20);
+    let file = bench.content.file(INO, &row(0));
+    let all = pattern(1 << 20, 6);
+    file.write(Place::At(0), &all, at(1)).unwrap();
+    bench.capture(&file).await;
+    assert_eq!(bench.content.close().unwrap(), 0);
+    drop(file);
+    let bench = bench.again(false);
+    let same = bench.content.file(INO, &row(all.len() as u64));
+    assert!(same.is_whole());
+    assert_eq!(bench.content.close().unwrap(), 0);
+    drop(same);
+    let bench = bench.again(false);
+    let other = bench.content.file(INO, &InodeRow { version: 2, ..row(all.len() as u64) });
+    assert!(!other.is_whole());
+    assert!(read_all(&other).await == all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_past_us_are_found_by_comparing() {
+    let bench = Bench::new(256 << 20);
+    let file = bench.content.file(INO, &row(0));
+    let mut all = pattern(9 << 20, 7);
+    file.write(Place::At(0), &all, at(1)).unwrap();
+    bench.capture(&file).await;
+    let fd = std::fs::File::from(file.enter_backing().unwrap().expect("all of it is here"));
+    file.suspect().unwrap();
+    assert_eq!(file.dirty(), 0);
+    std::os::unix::fs::FileExt::write_all_at(&fd, b"changed", 5 << 20).unwrap();
+    all[5 << 20..(5 << 20) + 7].copy_from_slice(b"changed");
+    file.compare().unwrap();
+    assert_eq!(file.dirty(), 64 << 10);
+    bench.content.core.make_room(u64::MAX);
+    bench.capture(&file).await;
+    file.leave_backing().unwrap();
+    drop((file, fd));
+    let bench = bench.again(true);
+    let file = bench.content.file(INO, &row(all.len() as u64));
+    assert!(read_all(&file).await == all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holes_are_those_of_the_file_and_not_of_the_cache() {
+    let bench = Bench::new(64 << 20);
+    let file = bench.content.file(INO, &row(0));
+    file.write(Place::At(1 << 20), &pattern(1 << 20, 8), at(1)).unwrap();
+    file.truncate(4 << 20, at(1)).unwrap();
+    for captured in [false, true] {
+        assert_eq!(file.seek(0, false).unwrap(), Some(1 << 20), "{captured}");
+        assert_eq!(file.seek(0, true).unwrap(), Some(0));
+        assert_eq!(file.seek((1 << 20) + 5, true).unwrap(), Some(2 << 20));
+        assert_eq!(file.seek(2 << 20, false).unwrap(), None);
+        assert_eq!(file.seek(4 << 20, true).unwrap(), None);
+        bench.capture(&file).await;
+        bench.content.core.make_room(u64::MAX);
+    }
+}

@@ -5,6 +5,7 @@ use super::path::{check_name, is_hidden};
 use super::{Session, SessionError};
 use crate::log::ids::Ino;
 use crate::log::row::InodeRow;
+use std::sync::Arc;
 
 /// What a directory shows as its size, as ext4 does for a small one.
 const DIRECTORY_SIZE: u64 = 4096;
@@ -44,8 +45,9 @@ impl Session {
     }
 
     /// The kernel forgot `lookups` of an inode's lookups.
-    pub fn forget(&self, ino: Ino, lookups: u64) {
+    pub fn forget(self: &Arc<Self>, ino: Ino, lookups: u64) {
         self.nodes.forget(ino, lookups);
+        self.forgotten(ino);
     }
 
     /// The attributes that `row` and the live state of its content make.

@@ -1,20 +1,64 @@
 //! The data path of a session: open files, reads, writes, captures, barriers.
+//!
+//! Invariants:
+//! - an inode that is changed and has a name is in [`Data`]'s list of changed inodes, which keeps its node;
+//! - a capture becomes rows in one change of the tree; what could not be captured stays changed;
+//! - a waiting caller may leave at any time: captures and commits go on without it.
+
+mod barrier;
+mod capture;
+mod io;
+mod open;
+mod rows;
+
+pub(super) use capture::PendingCapture;
 
 use super::api::*;
-use super::node::{Node, Nodes};
+use super::node::{Node, Nodes, Use};
 use super::status::{Cache, Unstored};
-use super::{Session, SessionOptions};
-use crate::journal::{Held, Journal};
+use super::table::Table;
+use super::{Session, SessionError, SessionOptions};
+use crate::content::{Content, ContentConfig, ContentError, File};
+use crate::journal::Journal;
 use crate::log::blobs::BlobNames;
-use crate::log::ids::Ino;
-use crate::log::row::{InodeRow, Time};
-use crate::log::source::Seq;
+use crate::log::ids::{Blob, Ino, LocalId};
+use crate::log::row::{ExtentRow, InodeRow, Time};
 use crate::store::ObjectStore;
-use std::os::fd::OwnedFd;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the data path keeps for the whole session.
-pub struct Data {}
+pub struct Data {
+    content: Arc<Content>,
+    handles: Table<Handle>,
+    /// Inodes with changed content.
+    changed: Mutex<HashMap<Ino, Use>>,
+    /// Inodes whose backing file the kernel may have mapped.
+    backed: Mutex<HashMap<Ino, Use>>,
+    /// Inodes that were written past the kernel's pages since these were last dropped.
+    stale: Mutex<HashSet<Ino>>,
+    /// Inodes that were opened O_RDWR, where passthrough is allowed at all.
+    read_write: Mutex<HashSet<Ino>>,
+    /// Pieces of inodes without a name that the journal no longer has.
+    orphaned: Pieces,
+    passthrough: bool,
+    /// A wait for a capture timed out, and none has ended since.
+    stalled: AtomicBool,
+}
+
+/// Bytes of captured contents.
+type Pieces = Arc<Mutex<HashMap<LocalId, Bytes>>>;
+
+/// An open file.
+pub(super) struct Handle {
+    node: Use,
+    file: Arc<File>,
+    flags: OpenFlags,
+    mode: IoMode,
+}
 
 /// What the data path is opened with.
 pub(super) struct DataConfig<'a> {
@@ -33,28 +77,75 @@ pub(super) struct DataConfig<'a> {
 }
 
 impl Data {
-    /// Opens local content, with what an earlier mount left there.
-    pub(super) fn open(_config: DataConfig<'_>) -> Result<Data> {
-        todo!()
+    /// Opens local content, with what an earlier mount left there. To be called in the runtime's context.
+    pub(super) fn open(config: DataConfig<'_>) -> Result<Data> {
+        let orphaned = Pieces::default();
+        let rows = rows::SessionRows {
+            journal: config.journal.clone(),
+            orphaned: orphaned.clone(),
+            nodes: Arc::downgrade(config.nodes),
+        };
+        let content = Content::open(ContentConfig {
+            dir: config.options.cache_dir.clone(),
+            cache_size: config.options.cache_size,
+            store: config.store.clone(),
+            names: config.names,
+            rows: Arc::new(rows),
+            runtime: tokio::runtime::Handle::current(),
+            same_boot: config.same_boot,
+        })?;
+        Ok(Data {
+            content,
+            handles: Table::default(),
+            changed: Mutex::default(),
+            backed: Mutex::default(),
+            stale: Mutex::default(),
+            read_write: Mutex::default(),
+            orphaned,
+            passthrough: config.options.passthrough,
+            stalled: AtomicBool::new(false),
+        })
     }
+
     /// Sets aside what an earlier mount could not store, which is not of this history; returns how many
     /// files that were.
     pub(super) fn salvage(&self) -> Result<usize> {
-        todo!()
+        Ok(self.content.salvage()?)
+    }
+
+    fn saw_read_write(&self, ino: Ino) {
+        if self.passthrough {
+            self.read_write.lock().insert(ino);
+        }
+    }
+
+    fn is_read_write(&self, ino: Ino) -> bool {
+        self.read_write.lock().contains(&ino)
     }
 }
 
 /// What the data path keeps for an inode in use.
 #[derive(Default)]
-pub struct Slot {}
+pub struct Slot {
+    file: Mutex<Option<Arc<File>>>,
+    modes: Mutex<open::Modes>,
+    /// It is in the list of changed inodes.
+    listed: AtomicBool,
+    turns: capture::Turns,
+    /// What it holds of [`Data`]'s pieces of orphans.
+    kept: Mutex<Vec<(Pieces, LocalId)>>,
+}
 
-/// A capture that has to go on after the change of names that asked for it.
-pub(super) struct PendingCapture {}
-
-impl PendingCapture {
-    /// Runs the capture; commits stop before the change that `held` guards until its rows are there.
-    pub(super) fn start(self, _held: Held) {
-        todo!()
+impl Drop for Slot {
+    fn drop(&mut self) {
+        for (pieces, id) in self.kept.get_mut().drain(..) {
+            pieces.lock().remove(&id);
+        }
+        match self.file.get_mut().take() {
+            Some(file) if file.is_orphan() => file.discard(),
+            Some(file) => file.rest(),
+            None => {}
+        }
     }
 }
 
@@ -62,128 +153,123 @@ impl PendingCapture {
 impl Session {
     /// Puts the live size, mtime and ctime of a changed file over its captured row, and returns the bytes
     /// of it that are not holes; `None`: the row says it all.
-    pub(super) fn overlay(&self, _node: &Node, _row: &mut InodeRow) -> Option<u64> {
-        None
+    pub(super) fn overlay(&self, node: &Node, row: &mut InodeRow) -> Option<u64> {
+        let file = node.file.file.lock().clone()?;
+        let live = file.live()?;
+        (row.size, row.mtime, row.ctime) = (live.size, live.mtime, row.ctime.max(live.ctime));
+        Some(row.allocated.saturating_add(live.dirty).min(live.size))
     }
+
     /// utimens on a file whose content may be changed: later captures keep this time.
-    pub(super) fn set_live_mtime(&self, _node: &Node, _mtime: Time) {
-        todo!()
+    pub(super) fn set_live_mtime(&self, node: &Node, mtime: Time) {
+        if let Some(file) = &*node.file.file.lock() {
+            file.set_mtime(mtime);
+        }
     }
-    /// Sets a regular file's length (its permission is checked, its set-id bits are cleared by the caller).
-    /// Under the level `sync` the answer waits.
-    pub(super) fn set_size(self: &Arc<Self>, _ino: Ino, _fh: Option<Fh>, _size: u64) -> Outcome<()> {
-        todo!()
-    }
-    /// Captures changed files before their names change: the small ones at once, the rest as what is
-    /// returned, which the caller starts with the change's hold. Called without any lock.
-    pub(super) fn capture_for_names(self: &Arc<Self>, _inos: &[Ino]) -> Result<Option<PendingCapture>> {
-        todo!()
-    }
-    /// Opens a file that was made by the change `seq`, which its first close waits for, even when nothing
-    /// was written.
-    pub(super) fn open_created(
-        self: &Arc<Self>,
-        _caller: Caller,
-        _ino: Ino,
-        _flags: OpenFlags,
-        _seq: Seq,
-    ) -> Result<Opened> {
-        todo!()
-    }
+
     /// `node` has lost its last name while in use: what it holds is never shipped from now on. Called with
     /// the lock of changes held; extents that are in it so far are in the orphan.
-    pub(super) fn orphaned(&self, _node: &Arc<Node>) {}
-    /// Captures everything changed. Returns once all its rows are in the journal.
-    pub(super) async fn capture_all(self: &Arc<Self>) -> Result<()> {
-        todo!()
+    pub(super) fn orphaned(&self, node: &Arc<Node>) {
+        if let Some(file) = &*node.file.file.lock() {
+            file.orphan();
+        }
+        self.keep_pieces(node);
+        let listed = self.data.changed.lock().remove(&node.ino);
+        // Its use may be the node's last: not under the list's lock.
+        drop(listed);
     }
-    /// Called each commit interval: captures what changed in open files, those whose capture is costly less
-    /// often, and what an earlier mount left over. Returns the first failure, after it has tried all.
-    pub(super) async fn capture_due(self: &Arc<Self>) -> Result<()> {
-        todo!()
-    }
+
     /// Content that is changed and not in the journal's rows: files and bytes (`rows` is 0).
     pub(super) fn uncaptured(&self) -> Unstored {
-        todo!()
+        let files = self.data.changed.lock().len() as u64;
+        Unstored { rows: 0, files, bytes: self.data.content.usage().unstored }
     }
+
     /// The local cache's size.
     pub(super) fn cache_usage(&self) -> Cache {
-        todo!()
+        let usage = self.data.content.usage();
+        Cache { used: usage.used, limit: usage.limit }
     }
+
     /// A follower found an open inode's rows changed: forgets what it has cached of it.
-    pub(super) fn reload(&self, _node: &Arc<Node>) {
-        todo!()
+    pub(super) fn reload(&self, node: &Arc<Node>) {
+        let file = node.file.file.lock().clone();
+        match (file, self.row(node.ino)) {
+            (Some(file), Ok(row)) => file.reload(&row),
+            _ => self.data.content.forget(node.ino),
+        }
     }
+
     /// Gives up uploads and notes what is kept for the next mount. Nothing is called after it.
     pub(super) fn close_data(&self) -> Result<()> {
-        todo!()
+        let left = self.data.content.close()?;
+        if left > 0 {
+            tracing::warn!(
+                "{left} files have content that is not in the store; it is kept for the next mount"
+            );
+        }
+        Ok(())
+    }
+
+    /// The journal drops an orphan's pieces with its rows: takes those that are in no slot yet.
+    fn keep_pieces(&self, node: &Node) {
+        let local = |row: &ExtentRow| matches!(row.blob, Blob::Local(_)).then(|| row.clone());
+        let pieces: Vec<ExtentRow> =
+            node.orphan(|orphan| orphan.extents.values().filter_map(local).collect()).unwrap_or_default();
+        for piece in pieces {
+            let Blob::Local(id) = piece.blob else { continue };
+            match self.journal.piece(&piece) {
+                Ok(Some(bytes)) => {
+                    self.data.orphaned.lock().insert(id, bytes);
+                    node.file.kept.lock().push((self.data.orphaned.clone(), id));
+                }
+                Ok(None) => {}
+                Err(e) => tracing::warn!("inode {}: content of a deleted file is lost: {e}", node.ino),
+            }
+        }
+    }
+
+    fn handle(&self, fh: Fh) -> Result<Arc<Handle>> {
+        self.data.handles.get(fh).ok_or(SessionError::Errno(libc::EBADF))
+    }
+
+    /// The content of an inode in use.
+    fn file_of(&self, node: &Node) -> Result<Arc<File>> {
+        let mut slot = node.file.file.lock();
+        if let Some(file) = &*slot {
+            return Ok(file.clone());
+        }
+        let row = self.row(node.ino)?;
+        let file = self.data.content.file(node.ino, &row);
+        if node.is_orphan() {
+            file.orphan();
+        }
+        *slot = Some(file.clone());
+        Ok(file)
+    }
+
+    /// An inode's content changed: it is in the list of changed inodes from now on.
+    fn note_changed(&self, node: &Arc<Node>) {
+        if node.file.listed.swap(true, Ordering::AcqRel) || node.is_orphan() {
+            return;
+        }
+        self.touched();
+        let held = self.nodes.hold(node.ino);
+        self.data.changed.lock().insert(node.ino, held);
     }
 }
 
-/// Open files.
-impl Session {
-    /// Opens a file.
-    pub fn open(self: &Arc<Self>, _caller: Caller, _ino: Ino, _flags: OpenFlags) -> Outcome<Opened> {
-        todo!()
-    }
-    /// The file behind an open in a passthrough mode.
-    pub fn backing(&self, _fh: Fh) -> Result<OwnedFd> {
-        todo!()
-    }
-    /// Reads up to `size` bytes; fewer only at the end.
-    pub fn read(self: &Arc<Self>, _fh: Fh, _ino: Ino, _offset: u64, _size: u32) -> Outcome<ReadBytes> {
-        todo!()
-    }
-    /// Writes all of `data`; `kill_suid` as the kernel asks.
-    pub fn write(
-        self: &Arc<Self>,
-        _caller: Caller,
-        _fh: Fh,
-        _ino: Ino,
-        _offset: u64,
-        _data: &[u8],
-        _kill_suid: bool,
-    ) -> Outcome<u32> {
-        todo!()
-    }
-    /// One close(2): waits when the file changed since its last capture and the level says so.
-    pub fn flush(self: &Arc<Self>, _caller: Caller, _fh: Fh, _ino: Ino) -> Outcome<()> {
-        todo!()
-    }
-    /// fsync and fdatasync.
-    pub fn fsync(self: &Arc<Self>, _fh: Fh, _ino: Ino) -> Outcome<()> {
-        todo!()
-    }
-    /// fsync of a directory.
-    pub fn fsyncdir(self: &Arc<Self>, _ino: Ino) -> Outcome<()> {
-        todo!()
-    }
-    /// The last reference to an open is gone.
-    pub fn release(self: &Arc<Self>, _fh: Fh) {
-        todo!()
-    }
-    /// Reserves, punches or zeroes a range.
-    pub fn fallocate(
-        self: &Arc<Self>,
-        _fh: Fh,
-        _ino: Ino,
-        _offset: u64,
-        _len: u64,
-        _how: Allocate,
-    ) -> Outcome<()> {
-        todo!()
-    }
-    /// The next data (`hole` false) or hole from `offset` on; ENXIO at or past the end.
-    pub fn seek(&self, _ino: Ino, _offset: u64, _hole: bool) -> Result<u64> {
-        todo!()
-    }
-    /// Copies a range between two files, by sharing extents where it can.
-    pub fn copy_range(
-        self: &Arc<Self>,
-        _from: (Fh, Ino, u64),
-        _to: (Fh, Ino, u64),
-        _len: u64,
-    ) -> Outcome<u64> {
-        todo!()
+impl From<ContentError> for SessionError {
+    fn from(error: ContentError) -> SessionError {
+        use crate::log::source::LocalError;
+        match error {
+            ContentError::Local(e) => SessionError::Local(e),
+            ContentError::Store(e) => SessionError::Store(e),
+            ContentError::Corrupt { object, offset } => SessionError::Corrupt { object, offset },
+            ContentError::Full(dir) => SessionError::CacheFull(dir),
+            ContentError::Io { .. } | ContentError::Stopped => {
+                SessionError::Local(LocalError::failed(error.to_string()))
+            }
+        }
     }
 }

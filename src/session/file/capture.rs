@@ -1,0 +1,309 @@
+//! Captures: what is changed becomes rows, at once where it is small, by a task of its own where not.
+
+use super::super::api::Result;
+use super::super::node::{Node, Use};
+use super::super::{Durability, Session, SessionError};
+use crate::content::{Begin, Capture, Placed};
+use crate::journal::Held;
+use crate::log::ids::Ino;
+use crate::log::row::{Key, Record};
+use crate::log::source::Seq;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// A costly capture is made again only after this many times its duration.
+const REST: u32 = 10;
+
+/// The pause after a failed capture that commits wait for.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// How far the task that captures a file is.
+#[derive(Clone, Default)]
+struct Turn {
+    running: bool,
+    /// Attempts that ended.
+    ended: u64,
+    error: Option<SessionError>,
+    /// How long the last one took, and when it ended.
+    took: Option<(Duration, Instant)>,
+}
+
+/// The captures of one inode that have a task.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<Option<Arc<watch::Sender<Turn>>>>);
+
+impl Turns {
+    fn get(&self) -> Arc<watch::Sender<Turn>> {
+        self.0.lock().get_or_insert_with(|| Arc::new(watch::Sender::new(Turn::default()))).clone()
+    }
+
+    fn is_resting(&self) -> bool {
+        let Some(turns) = self.0.lock().clone() else { return false };
+        let took = turns.borrow().took;
+        took.is_some_and(|(took, ended)| ended.elapsed() < took * REST)
+    }
+}
+
+/// What a capture that was asked for is.
+pub(super) enum Captured {
+    /// In the journal, up to this change.
+    Rows(Seq),
+    /// Under way, or to be made: [`Session::captured`] waits for it.
+    Later,
+}
+
+/// A capture that has to go on after the change of names that asked for it.
+pub(in crate::session) struct PendingCapture {
+    session: Arc<Session>,
+    files: Vec<Use>,
+}
+
+impl PendingCapture {
+    /// Runs the capture; commits stop before the change that `held` guards until its rows are there.
+    pub(in crate::session) fn start(self, held: Held) {
+        let runtime = self.session.runtime.clone();
+        // It runs on its own; commits wait for it through `held`.
+        drop(runtime.spawn(self.run(held)));
+    }
+
+    async fn run(self, held: Held) {
+        let mut until = 0;
+        for node in &self.files {
+            loop {
+                match self.session.captured(node).await {
+                    Ok(seq) => {
+                        until = until.max(seq);
+                        break;
+                    }
+                    Err(SessionError::Store(e)) if self.session.alive().is_ok() => {
+                        tracing::warn!("inode {}: {e}; commits wait for its capture", node.ino);
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    Err(e) => {
+                        tracing::error!(
+                            "inode {}: its name is committed without its newest content: {e}",
+                            node.ino
+                        );
+                        break;
+                    }
+                }
+            }
+        }
+        held.release(until);
+    }
+}
+
+impl Session {
+    /// Captures changed files before their names change: the small ones at once, the rest as what is
+    /// returned, which the caller starts with the change's hold. Called without any lock.
+    pub(in crate::session) fn capture_for_names(
+        self: &Arc<Self>,
+        inos: &[Ino],
+    ) -> Result<Option<PendingCapture>> {
+        let mut files = Vec::new();
+        for ino in inos {
+            let Some(node) = self.nodes.get(*ino) else { continue };
+            if let Captured::Later = self.capture(&node)? {
+                files.push(self.nodes.hold(*ino));
+            }
+        }
+        Ok((!files.is_empty()).then(|| PendingCapture { session: self.clone(), files }))
+    }
+
+    /// Captures everything changed. Returns once all its rows are in the journal.
+    pub(in crate::session) async fn capture_all(self: &Arc<Self>) -> Result<()> {
+        self.open_leftovers()?;
+        let changed: Vec<Use> = self.data.changed.lock().values().cloned().collect();
+        let all = changed.into_iter().map(|node| async move { self.captured(&node).await });
+        let ended = futures::future::join_all(all).await;
+        ended.into_iter().collect::<Result<Vec<Seq>>>().map(drop)
+    }
+
+    /// Called each commit interval: captures what changed in open files, those whose capture is costly less
+    /// often, and what an earlier mount left over. Returns the first failure, after it has tried all.
+    pub(in crate::session) async fn capture_due(self: &Arc<Self>) -> Result<()> {
+        self.open_leftovers()?;
+        let changed: Vec<Use> = self.data.changed.lock().values().cloned().collect();
+        let mut first = Ok(());
+        for node in changed.iter().filter(|node| !node.file.turns.is_resting()) {
+            match self.capture(node) {
+                Ok(Captured::Rows(_)) => {}
+                Ok(Captured::Later) => drop(self.drive(node)),
+                Err(e) => first = first.and(Err(e)),
+            }
+        }
+        if let (Some(writer), false) = (&self.writer, changed.is_empty()) {
+            writer.committer.kick(Duration::ZERO);
+        }
+        first
+    }
+
+    /// Takes what an earlier mount could not store into use: it is changed from then on.
+    fn open_leftovers(self: &Arc<Self>) -> Result<()> {
+        for ino in self.data.content.leftovers() {
+            match self.find_row(ino)? {
+                Some(_) => {
+                    let node = self.nodes.hold(ino);
+                    self.file_of(&node)?;
+                    self.note_changed(&node);
+                }
+                None => self.data.content.forget(ino),
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a capture that takes its time, unless one runs.
+    pub(super) fn start_capture(self: &Arc<Self>, node: &Arc<Node>) {
+        drop(self.drive(node));
+    }
+
+    /// Starts a capture that nobody waits for, and its commit.
+    pub(super) fn capture_unwaited(self: &Arc<Self>, node: &Arc<Node>) -> Result<()> {
+        if let Captured::Later = self.capture(node)? {
+            drop(self.drive(node));
+        }
+        if let Some(writer) = &self.writer {
+            writer.committer.kick(self.kick_delay(Durability::Close));
+        }
+        Ok(())
+    }
+
+    /// Captures a file: at once, where that takes no time.
+    pub(super) fn capture(self: &Arc<Self>, node: &Arc<Node>) -> Result<Captured> {
+        let file = self.file_of(node)?;
+        if file.is_suspect() || file.dirty() > crate::content::SMALL {
+            return Ok(Captured::Later);
+        }
+        match file.capture()? {
+            Begin::Unchanged(seq) => Ok(Captured::Rows(seq)),
+            Begin::Busy | Begin::Large(_) => Ok(Captured::Later),
+            Begin::Small(mut capture) => {
+                let placed = capture.place_small()?;
+                self.apply_capture(node, capture, placed).map(Captured::Rows)
+            }
+        }
+    }
+
+    /// Returns once all that is changed in a file by now is in the journal's rows; up to which change.
+    pub(super) async fn captured(self: &Arc<Self>, node: &Arc<Node>) -> Result<Seq> {
+        let file = self.file_of(node)?;
+        if let Captured::Rows(seq) = self.capture(node)? {
+            return Ok(seq);
+        }
+        let wanted = file.changes();
+        // Each attempt takes all that changed before it began: one may have begun already.
+        loop {
+            let mut turns = self.drive(node);
+            let ended = turns.borrow_and_update().ended;
+            let turn = turns.wait_for(|turn| turn.ended > ended || !turn.running).await;
+            let error = turn.map_err(|_| SessionError::Errno(libc::EIO))?.error.clone();
+            if let Some(error) = error {
+                return Err(error);
+            }
+            if !file.is_changed() || file.is_orphan() || file.captured_changes() >= wanted {
+                return Ok(file.captured_seq());
+            }
+        }
+    }
+
+    /// Starts the task that captures a file once, unless it runs.
+    fn drive(self: &Arc<Self>, node: &Arc<Node>) -> watch::Receiver<Turn> {
+        let turns = node.file.turns.get();
+        let receiver = turns.subscribe();
+        let starts = turns.send_if_modified(|turn| !std::mem::replace(&mut turn.running, true));
+        if starts {
+            let (session, node) = (self.clone(), self.nodes.hold(node.ino));
+            // It runs on its own, whoever waits for it may leave.
+            drop(self.runtime.spawn(async move {
+                let begun = Instant::now();
+                let error = session.capture_once(&node).await.err();
+                turns.send_modify(|turn| {
+                    turn.running = false;
+                    turn.ended += 1;
+                    turn.error = error;
+                    turn.took = Some((begun.elapsed(), Instant::now()));
+                });
+            }));
+        }
+        receiver
+    }
+
+    async fn capture_once(self: &Arc<Self>, node: &Use) -> Result<()> {
+        let file = self.file_of(node)?;
+        if file.is_suspect() {
+            let suspect = file.clone();
+            let compared = self.runtime.spawn_blocking(move || suspect.compare()).await;
+            compared.map_err(|_| SessionError::Errno(libc::EIO))??;
+        }
+        loop {
+            return match file.capture()? {
+                Begin::Unchanged(_) => Ok(()),
+                Begin::Busy => {
+                    // A small capture on another thread: over in a moment.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    continue;
+                }
+                Begin::Small(mut capture) => {
+                    let placed = capture.place_small()?;
+                    self.apply_capture(node, capture, placed).map(drop)
+                }
+                Begin::Large(capture) => {
+                    let placed = capture.place_large().await?;
+                    self.apply_capture(node, capture, placed)?;
+                    self.data.stalled.store(false, Ordering::Relaxed);
+                    if let Some(writer) = &self.writer {
+                        writer.committer.kick(Duration::ZERO);
+                    }
+                    Ok(())
+                }
+            };
+        }
+    }
+
+    /// Makes a capture's content rows, as one change.
+    fn apply_capture(&self, node: &Arc<Node>, capture: Capture, placed: Placed) -> Result<Seq> {
+        let ino = node.ino;
+        let mut change = self.change()?;
+        if node.is_orphan() {
+            // Dropped, it counts as changed again, and is never asked for.
+            return Ok(0);
+        }
+        let mut row = change.inode(ino)?;
+        let replaced = placed.replace(|range| self.journal.extents(ino, range))?;
+        for (offset, extent) in &replaced.changes {
+            let key = Key::Extent { ino, offset: *offset };
+            change.record(match extent {
+                Some(extent) => Record::put(&key, extent),
+                None => Record::delete(&key),
+            });
+        }
+        (row.size, row.mtime) = (placed.size, capture.mtime());
+        row.ctime = row.ctime.max(placed.ctime);
+        row.allocated = row.allocated.saturating_add_signed(replaced.grown);
+        row.version += 1;
+        change.put_inode(ino, row);
+        let seq = change.apply()?.unwrap_or(0);
+        let file = capture.file().clone();
+        capture.done(seq);
+        self.settle_listed(node, &file);
+        Ok(seq)
+    }
+
+    /// Takes a file that is captured off the list of changed ones.
+    fn settle_listed(&self, node: &Arc<Node>, file: &crate::content::File) {
+        if file.is_changed() {
+            return;
+        }
+        node.file.listed.store(false, Ordering::Release);
+        let listed = self.data.changed.lock().remove(&node.ino);
+        // A write between the two looks listed nothing.
+        if file.is_changed() {
+            self.note_changed(node);
+        }
+        drop(listed);
+    }
+}

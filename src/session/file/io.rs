@@ -1,0 +1,277 @@
+//! Reading, writing, resizing, holes, copies.
+
+use super::super::api::*;
+use super::super::attr::{MAX_FILE, now, without_set_id};
+use super::super::node::Node;
+use super::super::{Durability, Session, SessionError};
+use super::Handle;
+use super::capture::Captured;
+use crate::content::Place;
+use crate::log::ids::Ino;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Bytes that a copy reads at once.
+const COPY: u64 = 1 << 20;
+
+/// The most bytes that one copy request moves; the caller asks again for the rest.
+const MAX_COPY: u64 = 64 << 20;
+
+/// Changed content of one file is captured early from this size on.
+const EARLY: u64 = 128 << 20;
+
+impl Session {
+    /// Reads up to `size` bytes; fewer only at the end.
+    pub fn read(self: &Arc<Self>, fh: Fh, _ino: Ino, offset: u64, size: u32) -> Outcome<ReadBytes> {
+        let handle = match self.alive().and_then(|()| self.handle(fh)) {
+            Ok(handle) => handle,
+            Err(error) => return Outcome::Ready(Err(error)),
+        };
+        match handle.file.read_here(offset, size) {
+            Err(error) => Outcome::Ready(Err(error.into())),
+            Ok(Some(bytes)) => Outcome::Ready(Ok(bytes)),
+            Ok(None) => {
+                let (file, timeout) = (handle.file.clone(), self.options.timeout);
+                Outcome::Later(Box::pin(async move {
+                    let read = tokio::time::timeout(timeout, file.read(offset, size)).await;
+                    Ok(read.map_err(|_| SessionError::Errno(libc::EIO))??)
+                }))
+            }
+        }
+    }
+
+    /// Writes all of `data`; `kill_suid` as the kernel asks.
+    pub fn write(
+        self: &Arc<Self>,
+        _caller: Caller,
+        fh: Fh,
+        _ino: Ino,
+        offset: u64,
+        data: &[u8],
+        kill_suid: bool,
+    ) -> Outcome<u32> {
+        let handle = match self.may_write(fh, offset, data.len() as u64) {
+            Ok(handle) => handle,
+            Err(error) => return Outcome::Ready(Err(error)),
+        };
+        if !handle.file.is_orphan() && self.is_crowded() {
+            let (session, data) = (self.clone(), Bytes::copy_from_slice(data));
+            return Outcome::Later(Box::pin(async move {
+                session.until_room().await?;
+                session.write_now(&handle, offset, &data, kill_suid).get().await
+            }));
+        }
+        self.write_now(&handle, offset, data, kill_suid)
+    }
+
+    /// Reserves, punches or zeroes a range.
+    pub fn fallocate(
+        self: &Arc<Self>,
+        fh: Fh,
+        _ino: Ino,
+        offset: u64,
+        len: u64,
+        how: Allocate,
+    ) -> Outcome<()> {
+        let changed = self.may_write(fh, offset, len).and_then(|handle| {
+            let (file, range) = (&handle.file, offset..offset + len);
+            match how {
+                Allocate::Grow => file.grow(range.end, now())?,
+                // A store has no end, so there is nothing to reserve.
+                Allocate::KeepSize => {}
+                Allocate::PunchHole | Allocate::ZeroRange { keep_size: true } => file.punch(range, now())?,
+                Allocate::ZeroRange { keep_size: false } => file.zero(range, now())?,
+            }
+            self.changed(&handle.node)?;
+            Ok(handle)
+        });
+        match changed {
+            Err(error) => Outcome::Ready(Err(error)),
+            Ok(handle) => self.after_write(&handle, ()),
+        }
+    }
+
+    /// The next data (`hole` false) or hole from `offset` on; ENXIO at or past the end.
+    pub fn seek(&self, ino: Ino, offset: u64, hole: bool) -> Result<u64> {
+        self.alive()?;
+        let node = self.nodes.hold(ino);
+        let found = self.file_of(&node)?.seek(offset, hole)?;
+        found.ok_or(SessionError::Errno(libc::ENXIO))
+    }
+
+    /// Copies a range between two files; returns how many bytes, fewer at the source's end and for a range
+    /// that is long.
+    pub fn copy_range(self: &Arc<Self>, from: (Fh, Ino, u64), to: (Fh, Ino, u64), len: u64) -> Outcome<u64> {
+        let len = len.min(MAX_COPY);
+        let handles = self.handle(from.0).and_then(|source| {
+            let target = self.may_write(to.0, to.2, len)?;
+            let overlaps = from.1 == to.1 && from.2.abs_diff(to.2) < len;
+            match overlaps {
+                true => Err(SessionError::Errno(libc::EINVAL)),
+                false => Ok((source, target)),
+            }
+        });
+        let (source, target) = match handles {
+            Ok(handles) => handles,
+            Err(error) => return Outcome::Ready(Err(error)),
+        };
+        let session = self.clone();
+        Outcome::Later(Box::pin(async move {
+            let mut done = 0;
+            while done < len {
+                let step = (len - done).min(COPY) as u32;
+                let bytes = source.file.read(from.2 + done, step).await?;
+                if bytes.is_empty() {
+                    break;
+                }
+                session.until_room().await?;
+                target.file.write(Place::At(to.2 + done), &bytes, now())?;
+                session.changed(&target.node)?;
+                done += bytes.len() as u64;
+            }
+            session.after_write(&target, done).get().await
+        }))
+    }
+
+    /// Sets a regular file's length (its permission is checked, its set-id bits are cleared by the caller).
+    /// Under the level `sync` the answer waits.
+    pub(in crate::session) fn set_size(self: &Arc<Self>, ino: Ino, fh: Option<Fh>, size: u64) -> Outcome<()> {
+        let node = self.nodes.hold(ino);
+        let resized = self.file_of(&node).and_then(|file| {
+            file.truncate(size, now())?;
+            self.changed(&node)
+        });
+        if let Err(error) = resized {
+            return Outcome::Ready(Err(error));
+        }
+        if self.options.durability == Durability::Sync && !node.is_orphan() {
+            return self.barrier(&node, false);
+        }
+        // Without an open, no close follows that would capture it.
+        match fh.is_none() && !node.file.is_open() && !node.is_orphan() {
+            true => Outcome::Ready(self.capture_unwaited(&node)),
+            false => Outcome::Ready(Ok(())),
+        }
+    }
+
+    /// Clears what a change of content by an ordinary user clears: set-user-id and set-group-id.
+    pub(super) fn clear_set_id(&self, ino: Ino) -> Result<()> {
+        let cleared = |mode| without_set_id(mode, false);
+        let mode = self.row(ino)?.mode;
+        if cleared(mode) == mode {
+            return Ok(());
+        }
+        let mut change = self.change()?;
+        let mut row = change.inode(ino)?;
+        row.mode = cleared(row.mode);
+        row.ctime = change.now();
+        row.version += 1;
+        change.put_inode(ino, row);
+        change.apply().map(drop)
+    }
+
+    fn may_write(&self, fh: Fh, offset: u64, len: u64) -> Result<Arc<Handle>> {
+        self.writer()?;
+        let handle = self.handle(fh)?;
+        if !handle.flags.write {
+            return Err(SessionError::Errno(libc::EBADF));
+        }
+        match offset.checked_add(len) {
+            Some(end) if end <= MAX_FILE => Ok(handle),
+            _ => Err(SessionError::Errno(libc::EFBIG)),
+        }
+    }
+
+    fn write_now(
+        self: &Arc<Self>,
+        handle: &Arc<Handle>,
+        offset: u64,
+        data: &[u8],
+        kill_suid: bool,
+    ) -> Outcome<u32> {
+        // Through the page cache the kernel gives the place; a page written back is no append.
+        let direct = matches!(handle.mode, IoMode::Direct | IoMode::PassthroughDirect);
+        let place = if direct && handle.flags.append { Place::End } else { Place::At(offset) };
+        let written = || -> Result<()> {
+            if kill_suid {
+                self.clear_set_id(handle.node.ino)?;
+            }
+            handle.file.write(place, data, now())?;
+            self.changed(&handle.node)
+        };
+        match written() {
+            Err(error) => Outcome::Ready(Err(error)),
+            // A request is at most a few MiB.
+            Ok(()) => self.after_write(handle, data.len() as u32),
+        }
+    }
+
+    /// A file's content changed: large content is captured early, so that it can be evicted.
+    fn changed(self: &Arc<Self>, node: &Arc<Node>) -> Result<()> {
+        self.note_changed(node);
+        let file = self.file_of(node)?;
+        let early = EARLY.min(self.options.cache_size / 8).max(crate::content::SMALL + 1);
+        if !file.is_orphan() && file.dirty() >= early {
+            self.start_capture(node);
+        }
+        Ok(())
+    }
+
+    /// The answer to a write: waits where each write waits.
+    fn after_write<T: Send + 'static>(self: &Arc<Self>, handle: &Arc<Handle>, value: T) -> Outcome<T> {
+        let waits = handle.flags.sync || self.options.durability == Durability::Sync;
+        if handle.file.is_orphan() {
+            return Outcome::Ready(Ok(value));
+        }
+        if !waits {
+            if self.options.commit_interval.is_zero()
+                && let Err(error) = self.capture_unwaited(&handle.node)
+            {
+                return Outcome::Ready(Err(error));
+            }
+            return Outcome::Ready(Ok(value));
+        }
+        match self.barrier(&handle.node, false) {
+            Outcome::Ready(done) => Outcome::Ready(done.map(|()| value)),
+            Outcome::Later(done) => Outcome::Later(Box::pin(async move { done.await.map(|()| value) })),
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.data.content.is_crowded(0)
+    }
+
+    /// Returns once less is unstored. ENOSPC when that takes longer than the timeout, and at once after that
+    /// until it falls.
+    async fn until_room(self: &Arc<Self>) -> Result<()> {
+        let full = || SessionError::CacheFull(self.options.cache_dir.display().to_string());
+        let end = Instant::now() + self.options.timeout;
+        while self.is_crowded() {
+            if self.data.stalled.load(Ordering::Relaxed) || Instant::now() >= end {
+                self.data.stalled.store(true, Ordering::Relaxed);
+                self.capture_changed()?;
+                return Err(full());
+            }
+            self.capture_changed()?;
+            self.data.content.until_less().await;
+        }
+        Ok(())
+    }
+
+    /// Starts the captures of all changed files.
+    fn capture_changed(self: &Arc<Self>) -> Result<()> {
+        let changed: Vec<_> = self.data.changed.lock().values().cloned().collect();
+        for node in &changed {
+            if let Captured::Later = self.capture(node)? {
+                self.start_capture(node);
+            }
+        }
+        if let Some(writer) = &self.writer {
+            writer.committer.kick(Duration::ZERO);
+        }
+        Ok(())
+    }
+}

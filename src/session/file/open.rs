@@ -1,0 +1,315 @@
+//! Opening: which way an open's reads and writes travel, and its end.
+//!
+//! Invariants (the kernel answers EIO where they are broken):
+//! - while an inode has an open in passthrough, or may have a writable mapping of its backing file, every open
+//!   of it is in a passthrough mode;
+//! - passthrough begins only on an inode that has no other open, that holds no privilege, and that this mount
+//!   has not seen opened for reading and writing.
+
+use super::{Handle, Slot};
+use crate::content::File;
+use crate::log::ids::Ino;
+use crate::log::row::Key;
+use crate::log::source::Seq;
+use crate::session::api::*;
+use crate::session::attr::now;
+use crate::session::node::{Node, Use};
+use crate::session::{Session, SessionError};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Files from this size on are worth passthrough.
+const LARGE: u64 = 8 << 20;
+
+/// The attribute that holds file capabilities.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Opens of an inode by the way they travel.
+#[derive(Default)]
+pub(super) struct Modes {
+    cached: u32,
+    direct: u32,
+    pass: u32,
+}
+
+impl Modes {
+    fn is_idle(&self) -> bool {
+        self.cached == 0 && self.direct == 0 && self.pass == 0
+    }
+
+    fn count(&mut self, mode: IoMode) -> &mut u32 {
+        match mode {
+            IoMode::Cached { .. } => &mut self.cached,
+            IoMode::Direct => &mut self.direct,
+            IoMode::Passthrough | IoMode::PassthroughDirect => &mut self.pass,
+        }
+    }
+}
+
+/// What decides the way of an open.
+struct Asked {
+    flags: OpenFlags,
+    /// Bytes before a truncation by this open.
+    size: u64,
+    /// Passthrough may begin.
+    may_pass: bool,
+    /// Passthrough has begun and cannot end.
+    must_pass: bool,
+    /// All content is here.
+    whole: bool,
+    /// The kernel's pages are as new as the file.
+    fresh: bool,
+}
+
+/// The table of modes.
+fn decide(asked: &Asked) -> IoMode {
+    let OpenFlags { read, write, truncate, .. } = asked.flags;
+    let rewrites = write && !read && truncate;
+    if asked.must_pass {
+        return match write && !rewrites {
+            true => IoMode::PassthroughDirect,
+            false => IoMode::Passthrough,
+        };
+    }
+    let large = asked.may_pass && asked.size >= LARGE;
+    match (read, write) {
+        (_, false) if large && asked.whole => IoMode::Passthrough,
+        (_, false) | (true, true) => IoMode::Cached { keep: asked.fresh },
+        (false, true) if large && rewrites => IoMode::Passthrough,
+        (false, true) => IoMode::Direct,
+    }
+}
+
+impl Session {
+    /// Opens a file.
+    pub fn open(self: &Arc<Self>, caller: Caller, ino: Ino, flags: OpenFlags) -> Outcome<Opened> {
+        match self.begin_open(caller, ino, flags) {
+            Err(error) => Outcome::Ready(Err(error)),
+            Ok((opened, false)) => Outcome::Ready(Ok(opened)),
+            Ok((opened, true)) => {
+                let session = self.clone();
+                Outcome::Later(Box::pin(async move { session.prepare_backing(opened).await }))
+            }
+        }
+    }
+
+    /// Opens a file that was made by the change `seq`, which its first close waits for, even when nothing
+    /// was written.
+    pub(in crate::session) fn open_created(
+        self: &Arc<Self>,
+        _caller: Caller,
+        ino: Ino,
+        flags: OpenFlags,
+        seq: Seq,
+    ) -> Result<Opened> {
+        let node = self.nodes.hold(ino);
+        let file = self.file_of(&node)?;
+        file.made_by(seq);
+        let mode = match flags.write && !flags.read {
+            true => IoMode::Direct,
+            false => IoMode::Cached { keep: false },
+        };
+        if flags.read && flags.write {
+            self.data.saw_read_write(ino);
+        }
+        *node.file.modes.lock().count(mode) += 1;
+        Ok(self.opened(node, file, flags, mode))
+    }
+
+    /// The file behind an open in a passthrough mode.
+    pub fn backing(&self, fh: Fh) -> Result<OwnedFd> {
+        let handle = self.handle(fh)?;
+        handle.file.backing_fd()?.ok_or(SessionError::Errno(libc::EIO))
+    }
+
+    /// The last reference to an open is gone: what it changed starts a commit that nobody waits for.
+    pub fn release(self: &Arc<Self>, fh: Fh) {
+        let Some(handle) = self.data.handles.remove(fh) else { return };
+        *handle.node.file.modes.lock().count(handle.mode) -= 1;
+        if handle.file.is_orphan() || !handle.file.is_changed() {
+            return;
+        }
+        if let Err(e) = self.capture_unwaited(&handle.node) {
+            // It stays changed, and the next commit interval tries again.
+            tracing::warn!("cannot capture inode {} after its last close: {e}", handle.node.ino);
+        }
+    }
+
+    /// The kernel forgot an inode: no mapping of its backing file is left.
+    pub(in crate::session) fn forgotten(self: &Arc<Self>, ino: Ino) {
+        self.data.stale.lock().remove(&ino);
+        if !self.data.backed.lock().contains_key(&ino) || self.nodes.kernel_knows(ino) {
+            return;
+        }
+        let Some(node) = self.data.backed.lock().remove(&ino) else { return };
+        let session = self.clone();
+        // It runs on its own: nobody waits for a forget.
+        drop(self.runtime.spawn_blocking(move || {
+            if !node.file.modes.lock().is_idle() {
+                session.data.backed.lock().insert(ino, node);
+                return;
+            }
+            let left = session.file_of(&node).and_then(|file| Ok(file.leave_backing()?));
+            if let Err(e) = left {
+                tracing::warn!("inode {ino}: what was stored through a mapping is lost: {e}");
+            }
+            session.note_changed(&node);
+        }));
+    }
+
+    fn begin_open(self: &Arc<Self>, caller: Caller, ino: Ino, flags: OpenFlags) -> Result<(Opened, bool)> {
+        match flags.write || flags.truncate {
+            true => drop(self.writer()?),
+            false => self.alive()?,
+        }
+        let node = self.nodes.hold(ino);
+        let file = self.file_of(&node)?;
+        let mode = self.enter_mode(&node, &file, flags)?;
+        if let Err(error) = self.truncate_at_open(caller, &node, &file, flags) {
+            *node.file.modes.lock().count(mode) -= 1;
+            return Err(error);
+        }
+        let passing = matches!(mode, IoMode::Passthrough | IoMode::PassthroughDirect);
+        Ok((self.opened(node, file, flags, mode), passing))
+    }
+
+    fn truncate_at_open(
+        self: &Arc<Self>,
+        caller: Caller,
+        node: &Use,
+        file: &Arc<File>,
+        flags: OpenFlags,
+    ) -> Result<()> {
+        if !flags.truncate {
+            return Ok(());
+        }
+        if caller.uid != 0 {
+            self.clear_set_id(node.ino)?;
+        }
+        file.truncate(0, now())?;
+        self.note_changed(node);
+        Ok(())
+    }
+
+    /// Decides an open's mode and counts it, as one step for its inode.
+    fn enter_mode(&self, node: &Use, file: &Arc<File>, flags: OpenFlags) -> Result<IoMode> {
+        if flags.read && flags.write {
+            self.data.saw_read_write(node.ino);
+        }
+        let may = self.options.passthrough
+            && self.writer.is_some()
+            && !self.data.is_read_write(node.ino)
+            && !self.is_privileged(node)?;
+        let mut modes = node.file.modes.lock();
+        let asked = Asked {
+            flags,
+            size: file.size(),
+            may_pass: may && modes.is_idle(),
+            must_pass: modes.pass > 0 || file.is_suspect(),
+            whole: file.is_whole(),
+            fresh: !self.data.stale.lock().contains(&node.ino),
+        };
+        let mode = decide(&asked);
+        *modes.count(mode) += 1;
+        drop(modes);
+        if let IoMode::Cached { keep: false } = mode {
+            self.data.stale.lock().remove(&node.ino);
+        }
+        if !matches!(mode, IoMode::Cached { .. }) && flags.write {
+            self.data.stale.lock().insert(node.ino);
+        }
+        Ok(mode)
+    }
+
+    /// Whether a file has set-id bits or capabilities, which writes past us would not clear.
+    fn is_privileged(&self, node: &Node) -> Result<bool> {
+        if self.row(node.ino)?.mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
+            return Ok(true);
+        }
+        let key = Key::Xattr { ino: node.ino, name: CAPABILITY.to_vec() };
+        Ok(self.journal.get_raw(&key.encode())?.is_some())
+    }
+
+    fn opened(&self, node: Use, file: Arc<File>, flags: OpenFlags, mode: IoMode) -> Opened {
+        let no_flush = !flags.write;
+        let fh = self.data.handles.insert(Handle { node, file, flags, mode });
+        Opened { fh, mode, no_flush }
+    }
+
+    /// Makes the backing file whole before the kernel gets it, off the kernel's loop.
+    async fn prepare_backing(self: Arc<Self>, opened: Opened) -> Result<Opened> {
+        let ready = self.backing_ready(opened.fh).await;
+        if let Err(error) = ready {
+            self.release(opened.fh);
+            return Err(error);
+        }
+        Ok(opened)
+    }
+
+    async fn backing_ready(self: &Arc<Self>, fh: Fh) -> Result<()> {
+        let handle = self.handle(fh)?;
+        let file = handle.file.clone();
+        // The cache may have evicted it since the mode was decided.
+        while file.enter_backing()?.is_none() {
+            file.fetch_whole().await?;
+        }
+        let again = self.nodes.hold(handle.node.ino);
+        self.data.backed.lock().entry(handle.node.ino).or_insert(again);
+        let writes = handle.flags.write && (handle.flags.read || handle.mode == IoMode::Passthrough);
+        if writes {
+            let joined = self.runtime.spawn_blocking(move || file.suspect()).await;
+            joined.map_err(|_| SessionError::Errno(libc::EIO))??;
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    /// Whether it has an open.
+    pub(super) fn is_open(&self) -> bool {
+        !self.modes.lock().is_idle()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: OpenFlags = OpenFlags {
+        read: true,
+        write: false,
+        append: false,
+        truncate: false,
+        sync: false,
+        direct: false,
+        exclusive: false,
+    };
+    const WRITE: OpenFlags = OpenFlags { read: false, write: true, ..READ };
+    const BOTH: OpenFlags = OpenFlags { write: true, ..READ };
+    const REWRITE: OpenFlags = OpenFlags { truncate: true, ..WRITE };
+
+    fn mode(flags: OpenFlags, size: u64, may_pass: bool, must_pass: bool, whole: bool) -> IoMode {
+        decide(&Asked { flags, size, may_pass, must_pass, whole, fresh: true })
+    }
+
+    #[test]
+    fn the_table_of_modes() {
+        let cached = IoMode::Cached { keep: true };
+        assert_eq!(mode(READ, LARGE, true, false, true), IoMode::Passthrough);
+        assert_eq!(mode(READ, LARGE, true, false, false), cached, "not all of it is here");
+        assert_eq!(mode(READ, LARGE - 1, true, false, true), cached);
+        assert_eq!(mode(READ, LARGE, false, false, true), cached, "not idle, or not allowed");
+        assert_eq!(mode(WRITE, LARGE, true, false, true), IoMode::Direct);
+        assert_eq!(mode(REWRITE, LARGE, true, false, true), IoMode::Passthrough);
+        assert_eq!(mode(REWRITE, 0, true, false, true), IoMode::Direct);
+        assert_eq!(mode(BOTH, LARGE, true, false, true), cached, "never begins with O_RDWR");
+    }
+
+    #[test]
+    fn an_inode_in_passthrough_stays_in_it() {
+        assert_eq!(mode(READ, 1, false, true, false), IoMode::Passthrough);
+        assert_eq!(mode(WRITE, 1, false, true, false), IoMode::PassthroughDirect);
+        assert_eq!(mode(BOTH, 1, false, true, false), IoMode::PassthroughDirect);
+        assert_eq!(mode(REWRITE, 1, false, true, false), IoMode::Passthrough);
+    }
+}

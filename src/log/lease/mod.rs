@@ -23,6 +23,7 @@ use super::ids::{Epoch, Slot};
 use crate::store::ObjectStore;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use write::Written;
@@ -85,6 +86,8 @@ pub struct Lease {
     known: Mutex<Known>,
     /// Held across a write, so that writes are settled one by one.
     written: tokio::sync::Mutex<Written>,
+    /// Whether somebody keeps it already.
+    kept: AtomicBool,
 }
 
 /// What needs no write to be known.
@@ -184,7 +187,11 @@ impl Lease {
     }
 
     /// Renews every third of the ttl while held, checks once a minute while parked; until dropped or lost.
+    /// A second call does nothing; recovery makes the first.
     pub fn keep(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
+        if self.kept.swap(true, Ordering::Relaxed) {
+            return;
+        }
         runtime.spawn(keep::keep(Arc::downgrade(self), self.watch()));
     }
 

@@ -8,6 +8,7 @@ use crate::store::{Condition, ETag, Kind, ObjectStore, PutOptions, StoreError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -48,6 +49,7 @@ impl Lease {
             hold: watch::Sender::new(Hold::Held),
             known: Mutex::new(Known { sent, floor: written.body.floor, error: None }),
             written: tokio::sync::Mutex::new(written),
+            kept: AtomicBool::new(false),
         })
     }
 

@@ -1,0 +1,112 @@
+//! Where the log is to be applied from: the local journal's base, a checkpoint, or the beginning.
+
+use super::LocalBase;
+use super::enter::Entered;
+use crate::log::LogError;
+use crate::log::blocking::blocking;
+use crate::log::checkpoint;
+use crate::log::ids::{Epoch, Slot, keys};
+use crate::log::segment::DIGEST;
+use crate::log::source::RecoverySink;
+use crate::store::ObjectStore;
+use std::sync::Arc;
+
+/// Slots beyond this are no count of commits.
+const MAX_SLOT: u64 = 1 << 62;
+
+/// A state that the sink holds.
+pub(super) struct Start {
+    /// The next slot, and in whose log it lies.
+    pub at: (Epoch, Slot),
+    /// It is the local journal's.
+    pub local_used: bool,
+    /// It is a checkpoint's.
+    pub loaded: bool,
+    pub warnings: Vec<String>,
+}
+
+/// Brings the sink to a committed state at or above the floor.
+pub(super) async fn start(
+    store: &Arc<dyn ObjectStore>,
+    entered: &Entered,
+    local: Option<&LocalBase>,
+    sink: &mut dyn RecoverySink,
+) -> Result<Start, LogError> {
+    if let Some(base) = local
+        && is_of_this_lineage(store.as_ref(), entered, base).await?
+    {
+        let epoch = if base.slot == Slot(0) { entered.origin } else { base.epoch };
+        let at = (epoch, base.slot.next());
+        return Ok(Start { at, local_used: true, loaded: false, warnings: Vec::new() });
+    }
+    from_store(store, entered, sink).await
+}
+
+/// Whether the local base is a committed slot of this session that the log can be applied to.
+async fn is_of_this_lineage(
+    store: &dyn ObjectStore,
+    entered: &Entered,
+    base: &LocalBase,
+) -> Result<bool, LogError> {
+    let floor = entered.lease.floor();
+    if base.session != entered.lease.session() || base.slot < floor || base.slot.0 >= MAX_SLOT {
+        return Ok(false);
+    }
+    let is_checkpoint = |n: &checkpoint::Name| (n.slot, n.epoch) == (base.slot, base.epoch);
+    if base.slot == Slot(0) || entered.names.iter().any(is_checkpoint) {
+        return Ok(true);
+    }
+    let Some(checksum) = base.checksum else { return Ok(false) };
+    match store.get(&keys::segment(base.epoch, base.slot), None, None).await {
+        Ok(object) => {
+            let digest = object.body.len().checked_sub(DIGEST).map(|at| &object.body[at..]);
+            Ok(digest == Some(checksum.as_slice()))
+        }
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Loads the newest checkpoint that can be read; an older one, or the log from its beginning, where the
+/// newest is damaged.
+async fn from_store(
+    store: &Arc<dyn ObjectStore>,
+    entered: &Entered,
+    sink: &mut dyn RecoverySink,
+) -> Result<Start, LogError> {
+    let floor = entered.lease.floor();
+    let mut warnings = Vec::new();
+    let mut damage = None;
+    for plan in checkpoint::choose(&entered.names, floor) {
+        let target = plan.target();
+        if target.slot.0 >= MAX_SLOT {
+            continue;
+        }
+        match checkpoint::load(store, &plan, sink).await {
+            Ok(session) if session != entered.lease.session() => {
+                let what = "it is of another session than the lease".to_owned();
+                return Err(LogError::Damaged { key: target.key(), what });
+            }
+            Ok(_) => {
+                let at = (target.epoch, target.slot.next());
+                return Ok(Start { at, local_used: false, loaded: true, warnings });
+            }
+            Err(error @ LogError::Damaged { .. }) => {
+                tracing::warn!(%error, "falling back to an older checkpoint");
+                warnings.push(format!("{error}; an older state and more of the log were used instead"));
+                damage.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if floor > Slot(0) {
+        return Err(damage.unwrap_or_else(|| LogError::Damaged {
+            key: keys::CHECKPOINT.into(),
+            what: format!(
+                "there is no checkpoint at or after slot {floor}, below which the log is collected"
+            ),
+        }));
+    }
+    blocking(|| sink.reset())?;
+    Ok(Start { at: (entered.origin, Slot(1)), local_used: false, loaded: false, warnings })
+}

@@ -1,0 +1,186 @@
+//! Getting the lease: of a session that has one, of one that lost it, or of a new one.
+
+use crate::log::LogError;
+use crate::log::checkpoint::{self, Name};
+use crate::log::ids::{Epoch, SessionId, Slot, keys};
+use crate::log::lease::{First, Lease, LeaseOptions, create, read, take};
+use crate::log::segment;
+use crate::store::{Kind, ObjectStore};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a session that changes under us is looked at anew.
+const TRIES: u32 = 8;
+/// The fixed part that starts a checkpoint is shorter.
+const CHECKPOINT_HEAD: u64 = 4096;
+
+/// A session whose lease we hold.
+pub(super) struct Entered {
+    pub lease: Arc<Lease>,
+    /// The epoch the lease named before; `None` when there was no lease.
+    pub before: Option<Epoch>,
+    /// The first writer, whose log holds slot 1.
+    pub origin: Epoch,
+    /// The checkpoints there are.
+    pub names: Vec<Name>,
+    /// There was nothing of ours below the prefix.
+    pub fresh: bool,
+}
+
+/// Takes the lease, or makes one.
+pub(super) async fn enter(store: &Arc<dyn ObjectStore>, options: &LeaseOptions) -> Result<Entered, LogError> {
+    for tries in 0..TRIES {
+        let (seen, names) = futures::join!(read(store.as_ref()), checkpoint::list(store.as_ref()));
+        let seen = match seen {
+            Err(LogError::Store(error)) if error.kind == Kind::AccessDenied => {
+                // Under some policies the GET of a missing object is refused: a listing decides.
+                match listed(store.as_ref()).await? {
+                    true => return Err(error.into()),
+                    false => None,
+                }
+            }
+            other => other?,
+        };
+        let entered = match seen {
+            Some(seen) => {
+                let origin = seen.body.origin;
+                let start = options.clock.boottime();
+                let taken = take(store, options, seen).await?;
+                let waited = options.clock.boottime().saturating_sub(start) > Duration::from_millis(500);
+                let names = if waited { checkpoint::list(store.as_ref()).await? } else { names? };
+                taken.map(|(lease, before)| Entered {
+                    lease,
+                    before: Some(before.epoch),
+                    origin,
+                    names,
+                    fresh: false,
+                })
+            }
+            None => without_lease(store, options, names?).await?,
+        };
+        if let Some(entered) = entered {
+            return Ok(entered);
+        }
+        tokio::time::sleep(Duration::from_millis(10 << tries)).await;
+    }
+    let what = "it appears and disappears while it is being taken".to_owned();
+    Err(LogError::Damaged { key: keys::LEASE.into(), what })
+}
+
+async fn listed(store: &dyn ObjectStore) -> Result<bool, LogError> {
+    let page = store.list(keys::LEASE, None, 1).await?;
+    Ok(page.objects.iter().any(|o| o.key == keys::LEASE))
+}
+
+/// A prefix without a lease: a new session, or one whose lease was deleted.
+async fn without_lease(
+    store: &Arc<dyn ObjectStore>,
+    options: &LeaseOptions,
+    names: Vec<Name>,
+) -> Result<Option<Entered>, LogError> {
+    let found = Survey::of(store.as_ref()).await?;
+    if found.lease {
+        return Ok(None);
+    }
+    if found.origin.is_none() && names.is_empty() && found.data {
+        let what = "there is content, but neither lease, log nor checkpoint: the session was deleted in part; \
+                    delete the rest of .cwdfs/ to start a new one";
+        return Err(LogError::Damaged { key: keys::ROOT.into(), what: what.into() });
+    }
+    let fresh = found.origin.is_none() && names.is_empty();
+    let session = match (found.last, names.first()) {
+        (Some((epoch, slot)), _) => Some(session_of_segment(store.as_ref(), epoch, slot).await?),
+        (None, Some(name)) => Some(session_of_checkpoint(store.as_ref(), *name).await?),
+        (None, None) => None,
+    };
+    let counter = found.counter.checked_add(1).ok_or_else(|| LogError::Damaged {
+        key: keys::LOG.into(),
+        what: "its epochs are at their end".into(),
+    })?;
+    let first = First { session, origin: found.origin, counter };
+    let lease = create(store, options, first).await?;
+    Ok(lease.map(|lease| {
+        let origin = found.origin.unwrap_or(lease.epoch());
+        Entered { lease, before: None, origin, names, fresh }
+    }))
+}
+
+/// What lies below `.cwdfs/`.
+#[derive(Default)]
+struct Survey {
+    lease: bool,
+    data: bool,
+    /// The highest counter in any name.
+    counter: u64,
+    /// The lowest epoch with a log.
+    origin: Option<Epoch>,
+    /// The last object of the log.
+    last: Option<(Epoch, Slot)>,
+}
+
+impl Survey {
+    async fn of(store: &dyn ObjectStore) -> Result<Survey, LogError> {
+        let mut survey = Survey::default();
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.list(keys::ROOT, after.as_deref(), 1000).await?;
+            for object in &page.objects {
+                survey.add(&object.key);
+            }
+            match page.objects.last() {
+                Some(last) if page.more => after = Some(last.key.clone()),
+                _ => return Ok(survey),
+            }
+        }
+    }
+
+    fn add(&mut self, key: &str) {
+        self.lease |= key == keys::LEASE;
+        let epoch = if let Some((epoch, slot)) = keys::parse_segment(key) {
+            self.origin = Some(self.origin.map_or(epoch, |o| o.min(epoch)));
+            self.last = self.last.max(Some((epoch, slot)));
+            epoch
+        } else if let Some((epoch, _)) = keys::parse_data(key) {
+            self.data = true;
+            epoch
+        } else if let Some(name) = Name::parse(key) {
+            name.epoch
+        } else {
+            return;
+        };
+        self.counter = self.counter.max(epoch.counter);
+    }
+}
+
+async fn session_of_segment(
+    store: &dyn ObjectStore,
+    epoch: Epoch,
+    slot: Slot,
+) -> Result<SessionId, LogError> {
+    let object = store.get(&keys::segment(epoch, slot), None, None).await?;
+    Ok(segment::decode_header(epoch, slot, &object.body)?.session)
+}
+
+async fn session_of_checkpoint(store: &dyn ObjectStore, name: Name) -> Result<SessionId, LogError> {
+    let key = name.key();
+    let object = store.get(&key, Some(0..CHECKPOINT_HEAD), None).await?;
+    let mut reader = checkpoint::Reader::new(key.clone());
+    reader.feed(&object.body);
+    match reader.header()? {
+        Some(header) => Ok(header.session),
+        None => Err(LogError::Damaged { key, what: "it ends early".into() }),
+    }
+}
+
+/// Aborts the uploads that writers before `ours` left behind under `data/`; returns how many. For after the
+/// mount: nobody waits for it.
+pub async fn abort_uploads(store: &dyn ObjectStore, ours: Epoch) -> Result<u64, LogError> {
+    let mut aborted = 0;
+    for (key, upload) in store.list_multipart(keys::DATA).await? {
+        if keys::parse_data(&key).is_some_and(|(epoch, _)| epoch.counter < ours.counter) {
+            store.abort_multipart(&key, &upload).await?;
+            aborted += 1;
+        }
+    }
+    Ok(aborted)
+}

@@ -1,0 +1,215 @@
+//! Applying the log, epoch after epoch, up to the first free slot, and sealing it there.
+
+use super::enter::Entered;
+use super::seal;
+use crate::log::LogError;
+use crate::log::blocking::blocking;
+use crate::log::ids::{Epoch, SessionId, Slot, keys};
+use crate::log::segment::{self, Header, Kind, Segment};
+use crate::log::source::{Checksum, RecoverySink, Seq};
+use crate::store::ObjectStore;
+use futures::StreamExt;
+use std::sync::Arc;
+
+/// Segments fetched at once; a segment is rarely more than 8 MiB.
+const WINDOW: usize = 8;
+
+/// What lies at a slot.
+pub(in crate::log) enum Fetched {
+    Segment(Box<Segment>),
+    Absent,
+}
+
+/// Reads a slot. One that arrives damaged is fetched once more before that is believed.
+pub(in crate::log) async fn fetch(
+    store: &dyn ObjectStore,
+    epoch: Epoch,
+    slot: Slot,
+) -> Result<Fetched, LogError> {
+    let key = keys::segment(epoch, slot);
+    let mut again = true;
+    loop {
+        let body = match store.get(&key, None, None).await {
+            Ok(object) => object.body,
+            Err(error) if error.is_not_found() => return Ok(Fetched::Absent),
+            Err(error) => return Err(error.into()),
+        };
+        match segment::decode(epoch, slot, &body) {
+            Ok(segment) => return Ok(Fetched::Segment(Box::new(segment))),
+            Err(LogError::Damaged { .. }) if again => again = false,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// On the way through the log.
+pub(super) struct Walk {
+    store: Arc<dyn ObjectStore>,
+    session: SessionId,
+    ours: Epoch,
+    /// The epoch the lease named before us.
+    before: Option<Epoch>,
+    /// The next slot, and in whose log it lies.
+    pub at: (Epoch, Slot),
+    chosen: Vec<(Epoch, Slot, Checksum, Seq)>,
+    wall_ms: i64,
+    /// Slots applied.
+    pub replayed: u64,
+    /// One of them is not the local journal's own.
+    pub foreign: bool,
+    /// The newest change of the local journal that was found in the log.
+    pub committed: Option<Seq>,
+}
+
+impl Walk {
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        entered: &Entered,
+        at: (Epoch, Slot),
+        chosen: Vec<(Epoch, Slot, Checksum, Seq)>,
+        wall_ms: i64,
+    ) -> Walk {
+        let (session, ours) = (entered.lease.session(), entered.lease.epoch());
+        let before = entered.before;
+        let (replayed, foreign, committed) = (0, false, None);
+        Walk { store, session, ours, before, at, chosen, wall_ms, replayed, foreign, committed }
+    }
+
+    /// Applies all there is and puts the seal; `at.1` is then our first slot.
+    pub async fn to_the_end(&mut self, sink: &mut dyn RecoverySink) -> Result<(), LogError> {
+        loop {
+            let listed = self.list().await?;
+            if self.apply_listed(&listed, sink).await? {
+                continue;
+            }
+            let (epoch, slot) = self.at;
+            if self.is_gap(&listed).await? {
+                // A listing is no snapshot: only a slot that is still missing is a gap.
+                match fetch(self.store.as_ref(), epoch, slot).await? {
+                    Fetched::Absent => return Err(LogError::Gap { epoch, slot }),
+                    Fetched::Segment(found) => self.apply(*found, sink)?,
+                }
+                continue;
+            }
+            match seal::put(self.store.as_ref(), epoch, slot, self.header(), self.ours).await? {
+                None => return Ok(()),
+                Some(found) => self.apply(found, sink)?,
+            }
+        }
+    }
+
+    fn header(&self) -> Header {
+        let (epoch, slot) = self.at;
+        Header {
+            session: self.session,
+            epoch,
+            slot,
+            wall_ms: self.wall_ms,
+            label: None,
+            committed: Slot(slot.0.saturating_sub(1)),
+            kind: Kind::Seal { successor: self.ours },
+        }
+    }
+
+    /// The slots of this epoch from the next one on.
+    async fn list(&self) -> Result<Vec<Slot>, LogError> {
+        let (epoch, slot) = self.at;
+        let prefix = keys::log_of(epoch);
+        let mut after = keys::segment(epoch, Slot(slot.0.saturating_sub(1)));
+        let mut slots = Vec::new();
+        loop {
+            let page = self.store.list(&prefix, Some(&after), 1000).await?;
+            slots.extend(page.objects.iter().filter_map(|o| keys::parse_segment(&o.key)).map(|(_, s)| s));
+            match page.objects.last() {
+                Some(last) if page.more => after = last.key.clone(),
+                _ => return Ok(slots),
+            }
+        }
+    }
+
+    /// Applies the listed slots up to the first that is missing; `true` when that led into another epoch.
+    async fn apply_listed(&mut self, listed: &[Slot], sink: &mut dyn RecoverySink) -> Result<bool, LogError> {
+        let (epoch, first) = self.at;
+        let run: Vec<Slot> = listed
+            .iter()
+            .zip(first.0..)
+            .take_while(|(slot, n)| slot.0 == *n)
+            .map(|(slot, _)| *slot)
+            .collect();
+        let store = self.store.clone();
+        let mut segments = futures::stream::iter(run)
+            .map(|slot| {
+                let store = store.clone();
+                async move { (slot, fetch(store.as_ref(), epoch, slot).await) }
+            })
+            .buffered(WINDOW);
+        while let Some((slot, fetched)) = segments.next().await {
+            match fetched? {
+                // It was listed, and nobody may delete it: the floor is ours.
+                Fetched::Absent => return Err(LogError::Gap { epoch, slot }),
+                Fetched::Segment(segment) => self.apply(*segment, sink)?,
+            }
+            if self.at.0 != epoch {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Applies what lies at the next slot: a commit, or a seal that leads into the successor's log.
+    fn apply(&mut self, segment: Segment, sink: &mut dyn RecoverySink) -> Result<(), LogError> {
+        let (epoch, slot) = self.at;
+        if segment.header.session != self.session {
+            let what = "it is of another session than the lease".to_owned();
+            return Err(LogError::Damaged { key: keys::segment(epoch, slot), what });
+        }
+        if let Kind::Seal { successor } = segment.header.kind {
+            return self.follow(successor);
+        }
+        let (checksum, records) = (segment.checksum, segment.records);
+        blocking(|| sink.segment(epoch, slot, &checksum, records))?;
+        match self.chosen.iter().find(|(e, s, c, _)| (*e, *s, *c) == (epoch, slot, checksum)) {
+            Some((.., seq)) => self.committed = self.committed.max(Some(*seq)),
+            None => self.foreign = true,
+        }
+        self.replayed += 1;
+        self.at = (epoch, slot.next());
+        Ok(())
+    }
+
+    fn follow(&mut self, successor: Epoch) -> Result<(), LogError> {
+        let (epoch, slot) = self.at;
+        if successor.counter >= self.ours.counter {
+            return Err(LogError::Fenced { by: format!("the writer of epoch {successor}") });
+        }
+        if successor.counter <= epoch.counter {
+            let what = format!("it is sealed in favour of an earlier epoch, {successor}");
+            return Err(LogError::Damaged { key: keys::segment(epoch, slot), what });
+        }
+        self.at = (successor, slot);
+        Ok(())
+    }
+
+    /// Whether something says that the free slot we stand at was committed once: a later segment of this
+    /// epoch whose header says so, or a log that only a seal here can have led to.
+    async fn is_gap(&self, listed: &[Slot]) -> Result<bool, LogError> {
+        let (epoch, slot) = self.at;
+        for later in listed.iter().filter(|s| **s > slot) {
+            let object = match self.store.get(&keys::segment(epoch, *later), None, None).await {
+                Ok(object) => object.body,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if segment::decode_header(epoch, *later, &object)?.committed >= slot {
+                return Ok(true);
+            }
+        }
+        if self.before == Some(epoch) {
+            return Ok(false);
+        }
+        let behind = format!("{}{epoch}~", keys::LOG);
+        let page = self.store.list(keys::LOG, Some(&behind), 1000).await?;
+        let later = page.objects.iter().filter_map(|o| keys::parse_segment(&o.key));
+        Ok(later.into_iter().any(|(e, _)| e.counter > epoch.counter && e != self.ours))
+    }
+}

@@ -12,15 +12,19 @@
 mod acl;
 pub mod api;
 mod attr;
+mod background;
 mod change;
+mod close;
 mod error;
 mod file;
+mod follow;
 mod invalidate;
 mod level;
 mod link;
 mod lookup;
 mod make;
 mod node;
+mod open;
 pub mod options;
 pub mod outside;
 mod path;
@@ -32,6 +36,7 @@ pub mod status;
 mod table;
 mod xattr;
 
+pub use close::CloseReport;
 pub use error::SessionError;
 pub use options::{Durability, SessionOptions};
 

@@ -1,0 +1,206 @@
+//! Opening a session: recovery, what becomes of local changes, the first root, the background.
+
+use super::api::Result;
+use super::make::root_row;
+use super::change::{Numbers, next_ino};
+use super::node::Nodes;
+use super::status::Notices;
+use super::{Session, SessionError, SessionOptions, Writer, file};
+use crate::journal::{Found, Journal, JournalOptions};
+use crate::log::blobs::BlobNames;
+use crate::log::clock::SystemClock;
+use crate::log::committer::{Committer, CommitterConfig};
+use crate::log::ids::{Epoch, Ino};
+use crate::log::lease::LeaseOptions;
+use crate::log::recover::{Lineage, Recovered, recover};
+use crate::log::row::{Key, Record, meta};
+use crate::store::ObjectStore;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::SystemTime;
+use tokio_util::sync::CancellationToken;
+
+/// Where the journal keeps facts of ours.
+const FACTS: &str = "session";
+/// The epoch that this cache folder wrote in last: its holder is dead once we hold the folder's lock.
+const LAST_EPOCH: &[u8] = b"last-epoch";
+
+/// Slots under way at once.
+const IN_FLIGHT: usize = 8;
+
+impl Session {
+    /// Opens the session that lives in `store`: takes its lease, brings the local tree up to its newest
+    /// commit, sends what an earlier mount here could not. A store without a session gets a new one.
+    pub async fn start(store: Arc<dyn ObjectStore>, options: SessionOptions) -> Result<Arc<Session>> {
+        if options.read_only {
+            return Session::start_following(store, options).await;
+        }
+        let (journal, found) = open_journal(&options).await?;
+        let notices = Notices::default();
+        let lease = LeaseOptions {
+            holder: options.holder.clone(),
+            ttl: options.lease_ttl,
+            takeover: options.takeover,
+            dead: last_epoch(&journal)?,
+            clock: SystemClock::shared(),
+        };
+        let recovered = recover(store.clone(), lease, found.base.clone(), &mut journal.sink()).await?;
+        note_epoch(&journal, recovered.lease.epoch())?;
+        let ours = settle_lineage(&journal, &recovered, &notices)?;
+        journal.bind(recovered.lease.session())?;
+        make_root(&journal)?;
+        let writer = start_writer(&store, &journal, &recovered)?;
+        let session = Session::assemble(store, journal, Some(writer), found.same_boot, options, notices)?;
+        if !ours {
+            session.salvage_content()?;
+        }
+        session.start_background();
+        Ok(session)
+    }
+
+    /// Puts a session together; nothing runs yet.
+    pub(super) fn assemble(
+        store: Arc<dyn ObjectStore>,
+        journal: Arc<Journal>,
+        writer: Option<Writer>,
+        same_boot: bool,
+        options: SessionOptions,
+        notices: Notices,
+    ) -> Result<Arc<Session>> {
+        let stop = CancellationToken::new();
+        let nodes = Nodes::new();
+        let data = file::Data::open(file::DataConfig {
+            store: &store,
+            journal: &journal,
+            nodes: &nodes,
+            options: &options,
+            names: writer.as_ref().map(|writer| writer.names.clone()),
+            same_boot,
+        })?;
+        let session = Session {
+            journal,
+            store,
+            writer,
+            options,
+            runtime: tokio::runtime::Handle::current(),
+            nodes,
+            data,
+            reads: Default::default(),
+            dirs: Default::default(),
+            lost: AtomicBool::new(false),
+            changed_at: AtomicU64::new(0),
+            invalidate: Default::default(),
+            following: Default::default(),
+            notices,
+            opened: SystemTime::now(),
+            _stop_when_dropped: stop.clone().drop_guard(),
+            stop,
+        };
+        session.touched();
+        Ok(Arc::new(session))
+    }
+
+    /// Content that an earlier mount could not store is not of this history.
+    fn salvage_content(&self) -> Result<()> {
+        let files = self.data.salvage()?;
+        if files > 0 {
+            self.notices.add(format!(
+                "content of {files} files that was never in the store is set aside in {}/salvage",
+                self.options.cache_dir.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Opens the journal, away from the runtime's threads.
+pub(super) async fn open_journal(options: &SessionOptions) -> Result<(Arc<Journal>, Found)> {
+    let dir = options.cache_dir.clone();
+    let sizes = JournalOptions {
+        row_cache: 64 << 20,
+        piece_cache: 32 << 20,
+        piece_store: (options.cache_size / 4).min(256 << 20),
+    };
+    let opened = tokio::task::spawn_blocking(move || Journal::open(&dir, sizes)).await;
+    match opened {
+        Ok(opened) => Ok(opened?),
+        // The runtime is being shut down under us.
+        Err(_) => Err(SessionError::Errno(libc::ECANCELED)),
+    }
+}
+
+fn start_writer(
+    store: &Arc<dyn ObjectStore>,
+    journal: &Arc<Journal>,
+    recovered: &Recovered,
+) -> Result<Writer> {
+    let config = CommitterConfig {
+        store: store.clone(),
+        lease: recovered.lease.clone(),
+        source: journal.clone(),
+        first_slot: recovered.next_slot,
+        max_in_flight: IN_FLIGHT,
+        clock: SystemClock::shared(),
+    };
+    let next = next_ino(journal)?;
+    Ok(Writer {
+        lease: recovered.lease.clone(),
+        committer: Committer::start(config, &tokio::runtime::Handle::current()),
+        names: Arc::new(BlobNames::new(recovered.lease.epoch())),
+        numbers: parking_lot::Mutex::new(Numbers { next, reserved: next }),
+        cookie_key: journal.cookie_key()?,
+    })
+}
+
+/// Keeps or sets aside what an earlier mount here changed and did not commit. Whether local content that
+/// was not captured may be kept, too.
+fn settle_lineage(journal: &Journal, recovered: &Recovered, notices: &Notices) -> Result<bool> {
+    for warning in &recovered.warnings {
+        notices.add(warning.clone());
+    }
+    let why = match &recovered.lineage {
+        Lineage::Local { committed } => {
+            let kept = journal.keep_changes_after(*committed)?;
+            if kept > 0 {
+                tracing::info!(rows = kept, "changes of an earlier mount here are sent now");
+            }
+            return Ok(true);
+        }
+        Lineage::New => "the store holds no session",
+        Lineage::Store => "the session's history does not contain what they were based on",
+        Lineage::LocalDiverged => "another writer has committed since",
+    };
+    let salvaged = journal.salvage_changes(why)?;
+    if salvaged > 0 {
+        notices.add(format!(
+            "{salvaged} changed rows that were never in the store are set aside in the cache folder's salvage/, \
+             because {why}"
+        ));
+    }
+    Ok(false)
+}
+
+/// Makes the root, and what goes with a session, where there is none.
+fn make_root(journal: &Journal) -> Result<()> {
+    if journal.inode(Ino::ROOT)?.is_some() {
+        return Ok(());
+    }
+    let meta = |name: &[u8]| Key::Meta { name: name.to_vec() };
+    journal.apply(vec![
+        Record::put_raw(&meta(meta::COOKIE_KEY), rand::random::<[u8; 16]>().to_vec()),
+        Record::put(&meta(meta::NEXT_INO), &(Ino::ROOT.0 + 1)),
+        Record::put(&Key::Inode { ino: Ino::ROOT }, &root_row()),
+    ])?;
+    Ok(())
+}
+
+fn last_epoch(journal: &Journal) -> Result<Option<Epoch>> {
+    let fact = journal.local_get(FACTS, LAST_EPOCH)?;
+    // A fact that cannot be read only means that we wait for the lease.
+    Ok(fact.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok()))
+}
+
+fn note_epoch(journal: &Journal, epoch: Epoch) -> Result<()> {
+    journal.local_put(FACTS, LAST_EPOCH, Some(epoch.to_string().into_bytes()))?;
+    Ok(journal.settle()?)
+}

@@ -221,7 +221,7 @@ impl Change<'_> {
     }
 
     /// Applies a change of names of a file whose capture goes on: no commit goes past it before that ends.
-    pub fn apply_with(self, capture: Option<PendingCapture>) -> Result<Option<Seq>> {
+    pub(super) fn apply_with(self, capture: Option<PendingCapture>) -> Result<Option<Seq>> {
         let Some(capture) = capture else { return self.apply() };
         let (seq, held) = self.finish(|session, records| Ok(session.journal.apply_held(records)?))?;
         capture.start(held);

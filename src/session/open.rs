@@ -1,8 +1,8 @@
 //! Opening a session: recovery, what becomes of local changes, the first root, the background.
 
 use super::api::Result;
-use super::make::root_row;
 use super::change::{Numbers, next_ino};
+use super::make::root_row;
 use super::node::Nodes;
 use super::status::Notices;
 use super::{Session, SessionError, SessionOptions, Writer, file};

@@ -8,6 +8,7 @@ pub mod committer;
 mod error;
 pub mod follow;
 pub mod ids;
+pub mod inspect;
 pub mod lease;
 pub mod records;
 pub mod recover;

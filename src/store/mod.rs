@@ -12,10 +12,18 @@
 mod dir;
 mod error;
 pub mod faulty;
+mod location;
+mod probe;
+mod retry;
+mod s3;
 mod types;
 
 pub use dir::DirStore;
 pub use error::{Kind, StoreError};
+pub use location::{Location, Opened, StoreOptions, open};
+pub use probe::{Capabilities, probe};
+pub use retry::{Counts, Retrying, Stats};
+pub use s3::{S3Options, S3Store};
 pub use types::{
     Condition, CopyOptions, ETag, ListPage, Listed, Object, ObjectMeta, Part, PutOptions, UploadId,
 };
@@ -87,6 +95,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     async fn delete_many(&self, keys: &[String]) -> Result<Vec<(String, StoreError)>>;
 
     /// Up to `limit` objects (at most 1,000) whose key starts with `prefix` and is greater than
-    /// `start_after`, in byte order of their keys.
+    /// `start_after`. Going on after the last key of each page meets every object. The order is that of the
+    /// keys' bytes, but SeaweedFS's is that of folders' names (`a/b` before `a-`): rely on it within one folder
+    /// only.
     async fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> Result<ListPage>;
 }

@@ -1,0 +1,308 @@
+//! Trying requests again, inside a time, and what was seen of the store while doing so.
+//!
+//! Invariant: only what may be sent again is ([`Kind::is_retryable`], and expired credentials, which may be
+//! renewed from outside); a request is answered within the time, plus what moving its bytes takes. After an
+//! ambiguous attempt a conditional write may be refused because of itself, and a completed upload be gone:
+//! the caller reads back and compares.
+
+use super::{
+    Condition, CopyOptions, ETag, Kind, ListPage, Object, ObjectMeta, ObjectStore, Part, PutOptions, Result,
+    S3Store, StoreError, UploadId,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rand::Rng;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// The first pause is at most this, each next at most twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pause while credentials are expired.
+const CREDENTIALS_PAUSE: Duration = Duration::from_secs(3);
+
+/// The slowest transfer that is waited for, in bytes a second.
+const SLOWEST: u64 = 64 << 10;
+
+/// Allowed to a body whose size is not known beforehand; the S3 store ends one that stands still.
+const UNKNOWN: Duration = Duration::from_secs(600);
+
+/// What one operation has met.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Counts {
+    /// Requests that were asked for.
+    pub calls: u64,
+    /// Attempts beyond the first.
+    pub retries: u64,
+    /// Calls that failed in the end, a condition that did not hold and a missing object not counted.
+    pub failures: u64,
+    /// A moving average of the time of successful attempts, in milliseconds.
+    pub latency_ms: f64,
+}
+
+/// What was seen of a store.
+pub struct Stats {
+    counts: Mutex<BTreeMap<&'static str, Counts>>,
+    last_error: Mutex<Option<(SystemTime, StoreError)>>,
+    s3: Option<Arc<S3Store>>,
+}
+
+impl Stats {
+    pub(super) fn new(s3: Option<Arc<S3Store>>) -> Self {
+        Stats { counts: Mutex::default(), last_error: Mutex::default(), s3 }
+    }
+
+    /// By operation.
+    pub fn counts(&self) -> BTreeMap<&'static str, Counts> {
+        self.counts.lock().clone()
+    }
+
+    /// The last attempt that failed for a reason worth telling, and when.
+    pub fn last_error(&self) -> Option<(SystemTime, StoreError)> {
+        self.last_error.lock().clone()
+    }
+
+    /// When the credentials in use end, if known.
+    pub fn credential_expiry(&self) -> Option<SystemTime> {
+        self.s3.as_ref().and_then(|store| store.credential_expiry())
+    }
+
+    fn note(&self, operation: &'static str, change: impl FnOnce(&mut Counts)) {
+        change(self.counts.lock().entry(operation).or_default());
+    }
+
+    fn succeeded(&self, operation: &'static str, took: Duration) {
+        let took = took.as_secs_f64() * 1000.0;
+        self.note(operation, |counts| {
+            let first = counts.latency_ms == 0.0;
+            counts.latency_ms = if first { took } else { counts.latency_ms * 0.8 + took * 0.2 };
+        });
+    }
+
+    fn failed(&self, error: &StoreError) {
+        if !matches!(error.kind, Kind::NotFound | Kind::Precondition | Kind::InvalidRange) {
+            *self.last_error.lock() = Some((SystemTime::now(), error.clone()));
+        }
+    }
+}
+
+/// A store whose requests are tried again.
+pub struct Retrying {
+    inner: Arc<dyn ObjectStore>,
+    timeout: Duration,
+    stats: Arc<Stats>,
+}
+
+impl Retrying {
+    /// Retries requests to `inner` for at most `timeout`.
+    pub fn new(inner: Arc<dyn ObjectStore>, timeout: Duration, stats: Arc<Stats>) -> Self {
+        Retrying { inner, timeout, stats }
+    }
+
+    async fn run<T, F>(
+        &self,
+        (operation, key): (&'static str, &str),
+        transfer: Duration,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let deadline = Instant::now() + self.timeout + transfer;
+        self.stats.note(operation, |counts| counts.calls += 1);
+        let mut most = FIRST_PAUSE;
+        loop {
+            let begun = Instant::now();
+            let error = match tokio::time::timeout_at(deadline, attempt()).await {
+                Ok(Ok(value)) => {
+                    self.stats.succeeded(operation, begun.elapsed());
+                    return Ok(value);
+                }
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    let message = format!("no answer within {} s", self.timeout.as_secs_f32());
+                    StoreError::new(Kind::Timeout, operation, key, message)
+                }
+            };
+            self.stats.failed(&error);
+            let pause = pause_after(error.kind, most);
+            match pause.filter(|pause| begun.max(Instant::now()) + *pause < deadline) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(self.give_up(error)),
+            }
+            most = (most * 2).min(LONGEST_PAUSE);
+            self.stats.note(operation, |counts| counts.retries += 1);
+        }
+    }
+
+    fn give_up(&self, error: StoreError) -> StoreError {
+        if !matches!(error.kind, Kind::NotFound | Kind::Precondition | Kind::InvalidRange) {
+            self.stats.note(error.operation, |counts| counts.failures += 1);
+        }
+        error
+    }
+}
+
+/// How long to wait after a failure, at random so that many clients do not come back together; `None` if
+/// trying again cannot help.
+fn pause_after(kind: Kind, most: Duration) -> Option<Duration> {
+    match kind {
+        Kind::Expired => Some(CREDENTIALS_PAUSE.mul_f64(rand::rng().random_range(0.8..1.2))),
+        kind if kind.is_retryable() => Some(most.mul_f64(rand::rng().random_range(0.5..1.0))),
+        _ => None,
+    }
+}
+
+fn moving(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / SLOWEST)
+}
+
+#[async_trait]
+impl ObjectStore for Retrying {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    async fn get(&self, key: &str, range: Option<Range<u64>>, if_match: Option<&ETag>) -> Result<Object> {
+        let transfer = range.as_ref().map_or(UNKNOWN, |range| moving(range.end.saturating_sub(range.start)));
+        self.run(("get", key), transfer, || self.inner.get(key, range.clone(), if_match)).await
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectMeta> {
+        self.run(("head", key), Duration::ZERO, || self.inner.head(key)).await
+    }
+
+    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<ETag> {
+        let transfer = moving(body.len() as u64);
+        self.run(("put", key), transfer, || self.inner.put(key, body.clone(), options)).await
+    }
+
+    async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<UploadId> {
+        self.run(("create_multipart", key), Duration::ZERO, || self.inner.create_multipart(key, options))
+            .await
+    }
+
+    async fn upload_part(&self, key: &str, upload: &UploadId, number: u32, body: Bytes) -> Result<Part> {
+        let transfer = moving(body.len() as u64);
+        self.run(("upload_part", key), transfer, || self.inner.upload_part(key, upload, number, body.clone()))
+            .await
+    }
+
+    async fn upload_part_copy(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        number: u32,
+        source: &str,
+        range: Range<u64>,
+    ) -> Result<Part> {
+        let transfer = moving(range.end.saturating_sub(range.start));
+        self.run(("upload_part_copy", key), transfer, || {
+            self.inner.upload_part_copy(key, upload, number, source, range.clone())
+        })
+        .await
+    }
+
+    async fn complete_multipart(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        parts: &[Part],
+        condition: &Condition,
+    ) -> Result<ETag> {
+        let transfer = moving((parts.len() as u64) << 20);
+        self.run(("complete_multipart", key), transfer, || {
+            self.inner.complete_multipart(key, upload, parts, condition)
+        })
+        .await
+    }
+
+    async fn abort_multipart(&self, key: &str, upload: &UploadId) -> Result<()> {
+        self.run(("abort_multipart", key), Duration::ZERO, || self.inner.abort_multipart(key, upload)).await
+    }
+
+    async fn list_multipart(&self, prefix: &str) -> Result<Vec<(String, UploadId)>> {
+        self.run(("list_multipart", prefix), Duration::ZERO, || self.inner.list_multipart(prefix)).await
+    }
+
+    async fn copy(&self, from: &str, to: &str, options: &CopyOptions) -> Result<ETag> {
+        self.run(("copy", to), UNKNOWN, || self.inner.copy(from, to, options)).await
+    }
+
+    async fn delete(&self, key: &str, condition: &Condition) -> Result<()> {
+        self.run(("delete", key), Duration::ZERO, || self.inner.delete(key, condition)).await
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Result<Vec<(String, StoreError)>> {
+        let first = keys.first().map(String::as_str).unwrap_or_default();
+        self.run(("delete_many", first), Duration::ZERO, || self.inner.delete_many(keys)).await
+    }
+
+    async fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> Result<ListPage> {
+        self.run(("list", prefix), Duration::ZERO, || self.inner.list(prefix, start_after, limit)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::DirStore;
+    use crate::store::faulty::{Fault, FaultyStore, Rule};
+    use tempfile::TempDir;
+
+    fn fresh(timeout: Duration) -> (TempDir, Arc<FaultyStore>, Retrying) {
+        let dir = TempDir::new().unwrap();
+        let faulty = FaultyStore::new(Arc::new(DirStore::new(dir.path())), 1);
+        let store = Retrying::new(Arc::clone(&faulty) as _, timeout, Arc::new(Stats::new(None)));
+        (dir, faulty, store)
+    }
+
+    async fn put(store: &Retrying) -> Result<ETag> {
+        store.put("k", "x".into(), &PutOptions::default()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_tried_again() {
+        for kind in [Kind::Unavailable, Kind::Throttled, Kind::Timeout, Kind::Conflict, Kind::Expired] {
+            let (_dir, faulty, store) = fresh(Duration::from_secs(60));
+            faulty.add_rule(Rule::new(Fault::Before(kind)).times(4));
+            put(&store).await.unwrap();
+            let counts = store.stats.counts()["put"];
+            assert_eq!((counts.calls, counts.retries, counts.failures), (1, 4, 0), "{kind:?}");
+            assert_eq!(store.stats.last_error().unwrap().1.kind, kind);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_pass_is_not() {
+        for kind in [Kind::AccessDenied, Kind::NoSuchBucket, Kind::NoSpace, Kind::Precondition] {
+            let (_dir, faulty, store) = fresh(Duration::from_secs(60));
+            faulty.add_rule(Rule::new(Fault::Before(kind)).times(1));
+            assert_eq!(put(&store).await.unwrap_err().kind, kind);
+            assert_eq!(faulty.requests()["put"], 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_in_time() {
+        let (_dir, faulty, store) = fresh(Duration::from_secs(10));
+        faulty.set_down(true);
+        let begun = Instant::now();
+        assert_eq!(put(&store).await.unwrap_err().kind, Kind::Unavailable);
+        assert!(begun.elapsed() <= Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert_eq!(store.stats.counts()["put"].failures, 1);
+        faulty.set_down(false);
+        let held = faulty.hold("k");
+        let begun = Instant::now();
+        assert_eq!(put(&store).await.unwrap_err().kind, Kind::Timeout);
+        assert!(begun.elapsed() <= Duration::from_secs(11), "{:?}", begun.elapsed());
+        drop(held);
+    }
+}

@@ -1,0 +1,155 @@
+//! The SDK's client for one store: endpoint, region, credentials, connections.
+
+use super::credentials::CredentialSource;
+use crate::store::{Kind, Result, StoreError};
+use aws_config::default_provider::region::DefaultRegionChain;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::ProvideRegion;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    StalledStreamProtectionConfig,
+};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The region of stores that have none.
+const NO_REGION: &str = "us-east-1";
+
+/// Idle connections are closed before servers and load balancers do so on their side (the least is 20 s).
+const IDLE: Duration = Duration::from_secs(12);
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How a store on S3 is reached, beyond what environment and profile say.
+#[derive(Debug, Clone, Default)]
+pub struct S3Options {
+    /// `http://host:port`; else `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` or the profile's, else AWS.
+    pub endpoint: Option<String>,
+    /// Else that of the environment or the profile; `us-east-1` where an endpoint is given and no region.
+    pub region: Option<String>,
+    /// A profile of the AWS configuration files.
+    pub profile: Option<String>,
+    /// A file in the format of `~/.aws/credentials`, in place of all other sources of credentials.
+    pub credentials_file: Option<PathBuf>,
+    /// Put the bucket in the host name also where an endpoint is given.
+    pub virtual_host: bool,
+}
+
+/// A client and where its credentials come from.
+pub(super) async fn connect(options: &S3Options, name: &str) -> Result<(Client, Arc<CredentialSource>)> {
+    let invalid = |message: String| StoreError::new(Kind::Invalid, "open", name, message);
+    if let Some(endpoint) = &options.endpoint {
+        check_endpoint(endpoint).map_err(invalid)?;
+    }
+    let http = http_client().map_err(invalid)?;
+    let shared = shared_config(options).await;
+    let has_endpoint = shared.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+    let region = region(options, has_endpoint).await;
+    let credentials = Arc::new(CredentialSource::new(options, region.clone()));
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        .region(region)
+        .credentials_provider(Arc::clone(&credentials) as Arc<dyn ProvideCredentials>)
+        .http_client(http)
+        // The source of credentials keeps them itself.
+        .identity_cache(IdentityCache::no_cache())
+        // Retries are the wrapper's, which knows how long it may take.
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        // Else uploads are sent in signed chunks with trailers, which other stores than AWS refuse.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if has_endpoint {
+        config = config.force_path_style(!options.virtual_host);
+    }
+    if let Some(endpoint) = &options.endpoint {
+        config = config.endpoint_url(endpoint);
+    }
+    Ok((Client::from_conf(config.build()), credentials))
+}
+
+async fn shared_config(options: &S3Options) -> SdkConfig {
+    // The region is looked for below, where it is known whether asking IMDS for it makes sense.
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(NO_REGION));
+    if let Some(profile) = &options.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(endpoint) = &options.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    loader.load().await
+}
+
+async fn region(options: &S3Options, has_endpoint: bool) -> Region {
+    if let Some(region) = &options.region {
+        return Region::new(region.clone());
+    }
+    let found = if has_endpoint {
+        // Without IMDS: off AWS it would be waited for in vain.
+        let mut profile = ProfileFileRegionProvider::builder();
+        if let Some(name) = &options.profile {
+            profile = profile.profile_name(name);
+        }
+        match EnvironmentVariableRegionProvider::new().region().await {
+            Some(region) => Some(region),
+            None => profile.build().region().await,
+        }
+    } else {
+        let mut chain = DefaultRegionChain::builder();
+        if let Some(name) = &options.profile {
+            chain = chain.profile_name(name);
+        }
+        chain.build().region().await
+    };
+    found.unwrap_or(Region::from_static(NO_REGION))
+}
+
+fn check_endpoint(endpoint: &str) -> std::result::Result<(), String> {
+    let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace) => {
+            Ok(())
+        }
+        _ => Err(format!("the endpoint {endpoint:?} is not of the form http://host:port or https://host")),
+    }
+}
+
+fn http_client() -> std::result::Result<aws_sdk_s3::config::SharedHttpClient, String> {
+    let mut trust = TrustStore::default();
+    if let Some(path) = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()) {
+        let pem = std::fs::read(&path)
+            .map_err(|error| format!("AWS_CA_BUNDLE={}: {error}", path.to_string_lossy()))?;
+        trust = trust.with_pem_certificate(pem);
+    }
+    let tls = TlsContext::builder().with_trust_store(trust).build();
+    let tls = tls.map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    Ok(aws_smithy_http_client::Builder::new()
+        .pool_idle_timeout(IDLE)
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(tls)
+        .build_https())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_endpoint;
+
+    #[test]
+    fn endpoints_are_checked_before_use() {
+        for good in ["http://127.0.0.1:8333", "https://s3.example.com", "https://example.com/s3"] {
+            assert_eq!(check_endpoint(good), Ok(()), "{good}");
+        }
+        for bad in ["", "localhost:8333", "ftp://host", "http://", "http:///x", "http://a b"] {
+            assert!(check_endpoint(bad).is_err(), "{bad}");
+        }
+    }
+}

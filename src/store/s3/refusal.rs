@@ -1,0 +1,247 @@
+//! What a failed request means: one place, from the SDK's error to a [`Kind`].
+
+use crate::store::{Kind, StoreError};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use std::error::Error;
+
+/// A failed request: its kind, and what the store said.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub kind: Kind,
+    /// The store's error code, where it sent one.
+    pub code: Option<String>,
+    /// The answer's status, where there was one.
+    pub status: Option<u16>,
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Refusal { kind, code: None, status: None, message: message.into() }
+    }
+
+    /// What one error of an answer to many deletions says.
+    pub fn by_code(code: Option<&str>, message: Option<&str>) -> Self {
+        let kind = code.and_then(by_code).unwrap_or(Kind::Unavailable);
+        let name = code.unwrap_or("no error code");
+        let message = format!("{name}: {}", message.unwrap_or("no explanation"));
+        Refusal { kind, code: code.map(str::to_owned), status: None, message }
+    }
+
+    /// Whether the object, not the bucket or the upload, is missing.
+    pub fn is_no_such_key(&self) -> bool {
+        self.kind == Kind::NotFound && self.code.as_deref() != Some("NoSuchUpload")
+    }
+
+    pub fn of(self, operation: &'static str, key: &str) -> StoreError {
+        StoreError::new(self.kind, operation, key, self.message)
+    }
+}
+
+impl<E> From<SdkError<E, HttpResponse>> for Refusal
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    fn from(error: SdkError<E, HttpResponse>) -> Self {
+        match &error {
+            SdkError::ServiceError(answer) => {
+                let status = answer.raw().status().as_u16();
+                let code = answer.err().code().map(str::to_owned);
+                let kind = code.as_deref().and_then(by_code).unwrap_or_else(|| by_status(status));
+                let said = answer.err().message().unwrap_or("no explanation");
+                let name = code.as_deref().unwrap_or("no error code");
+                let message = format!("{name} ({status}): {said}{}", advice(name));
+                Refusal { kind, message, code, status: Some(status) }
+            }
+            SdkError::TimeoutError(_) => Refusal::new(Kind::Timeout, causes(&error)),
+            SdkError::DispatchFailure(failure) => {
+                let kind = match credentials(&error) {
+                    Some(kind) => kind,
+                    None if failure.is_timeout() => Kind::Timeout,
+                    None if failure.is_user() => Kind::Invalid,
+                    None => Kind::Unavailable,
+                };
+                Refusal::new(kind, unsent(&error))
+            }
+            // The answer began and made no sense: whether the request had its effect is unknown.
+            SdkError::ResponseError(_) => Refusal::new(Kind::Unavailable, causes(&error)),
+            SdkError::ConstructionFailure(_) => {
+                Refusal::new(credentials(&error).unwrap_or(Kind::Invalid), unsent(&error))
+            }
+            _ => Refusal::new(Kind::Unavailable, causes(&error)),
+        }
+    }
+}
+
+/// The codes of AWS, and of SeaweedFS, MinIO, Ceph and R2 where they have their own.
+fn by_code(code: &str) -> Option<Kind> {
+    Some(match code {
+        "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" | "NotFound" => Kind::NotFound,
+        "NoSuchBucket" => Kind::NoSuchBucket,
+        "PreconditionFailed" => Kind::Precondition,
+        "ConditionalRequestConflict" | "OperationAborted" => Kind::Conflict,
+        "InvalidRange" => Kind::InvalidRange,
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "TokenRefreshRequired"
+        | "RequestTimeTooSkewed"
+        | "RequestExpired" => Kind::Expired,
+        "AccessDenied"
+        | "AllAccessDisabled"
+        | "AccountProblem"
+        | "Forbidden"
+        | "InvalidAccessKeyId"
+        | "InvalidSecurity"
+        | "InvalidToken"
+        | "NotSignedUp"
+        | "SignatureDoesNotMatch"
+        | "UnauthorizedAccess"
+        | "Unauthorized"
+        | "InvalidObjectState" => Kind::AccessDenied,
+        "SlowDown"
+        | "SlowDownRead"
+        | "SlowDownWrite"
+        | "Throttling"
+        | "ThrottlingException"
+        | "TooManyRequests"
+        | "RequestLimitExceeded"
+        | "BandwidthLimitExceeded" => Kind::Throttled,
+        "RequestTimeout" => Kind::Timeout,
+        "InternalError" | "ServiceUnavailable" | "ServerNotInitialized" => Kind::Unavailable,
+        "QuotaExceeded"
+        | "StorageFull"
+        | "InsufficientStorage"
+        | "NotEnoughSpace"
+        | "XMinioStorageFull"
+        | "XMinioAdminBucketQuotaExceeded" => Kind::NoSpace,
+        "BadDigest" | "IncompleteBody" | "InvalidDigest" | "XAmzContentSHA256Mismatch" => Kind::Corrupt,
+        "NotImplemented" | "MethodNotAllowed" => Kind::Unsupported,
+        "AuthorizationHeaderMalformed"
+        | "BucketAlreadyExists"
+        | "EntityTooLarge"
+        | "EntityTooSmall"
+        | "IllegalLocationConstraintException"
+        | "InvalidArgument"
+        | "InvalidBucketName"
+        | "InvalidPart"
+        | "InvalidPartOrder"
+        | "InvalidRequest"
+        | "InvalidURI"
+        | "KeyTooLongError"
+        | "MalformedXML"
+        | "MetadataTooLarge"
+        | "MissingContentLength"
+        | "PermanentRedirect" => Kind::Invalid,
+        _ => return None,
+    })
+}
+
+/// Of a code we do not know, and of a HEAD, whose answer has no body and so no code.
+fn by_status(status: u16) -> Kind {
+    match status {
+        304 | 412 => Kind::Precondition,
+        401 | 403 | 423 => Kind::AccessDenied,
+        404 => Kind::NotFound,
+        405 | 501 => Kind::Unsupported,
+        408 => Kind::Timeout,
+        409 => Kind::Conflict,
+        416 => Kind::InvalidRange,
+        429 => Kind::Throttled,
+        507 => Kind::NoSpace,
+        500.. => Kind::Unavailable,
+        _ => Kind::Invalid,
+    }
+}
+
+/// What to do about a code whose own words do not say it.
+fn advice(code: &str) -> &'static str {
+    match code {
+        "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException" => {
+            "; the bucket is in another region: give it with --region"
+        }
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" => {
+            "; check the credentials (AWS_ACCESS_KEY_ID and the like, or --profile)"
+        }
+        "RequestTimeTooSkewed" => "; set this machine's clock",
+        _ => "",
+    }
+}
+
+/// Whether there were no credentials to sign with, or none to be had just now.
+fn credentials(error: &(dyn Error + 'static)) -> Option<Kind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(cause) = error.downcast_ref::<CredentialsError>() {
+            return Some(match cause {
+                CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => {
+                    Kind::Unavailable
+                }
+                _ => Kind::AccessDenied,
+            });
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The words for a request that was never signed or sent.
+fn unsent(error: &(dyn Error + 'static)) -> String {
+    match credentials(error) {
+        Some(Kind::AccessDenied) => format!(
+            "no credentials were found (set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile): {}",
+            causes(error)
+        ),
+        Some(_) => format!("credentials cannot be had: {}", causes(error)),
+        None => causes(error),
+    }
+}
+
+/// An error with all its causes, each said once.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !said.ends_with(&words) {
+            said = format!("{said}: {words}");
+        }
+        next = cause.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_come_before_statuses() {
+        assert_eq!(by_code("NoSuchBucket"), Some(Kind::NoSuchBucket));
+        assert_eq!(by_code("ExpiredToken"), Some(Kind::Expired));
+        assert_eq!(by_code("SlowDown"), Some(Kind::Throttled));
+        assert_eq!(by_code("Something"), None);
+    }
+
+    #[test]
+    fn every_status_has_a_kind() {
+        let kinds = [
+            (304, Kind::Precondition),
+            (400, Kind::Invalid),
+            (403, Kind::AccessDenied),
+            (404, Kind::NotFound),
+            (409, Kind::Conflict),
+            (412, Kind::Precondition),
+            (416, Kind::InvalidRange),
+            (429, Kind::Throttled),
+            (500, Kind::Unavailable),
+            (501, Kind::Unsupported),
+            (503, Kind::Unavailable),
+            (507, Kind::NoSpace),
+        ];
+        for (status, kind) in kinds {
+            assert_eq!(by_status(status), kind, "{status}");
+        }
+    }
+}

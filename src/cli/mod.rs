@@ -5,13 +5,19 @@
 //! - bad input is one clear line (what, to which thing, what to do), and changes nothing;
 //! - no secret is taken from the command line, and none is ever printed.
 
+mod daemon;
 pub mod exit;
 mod flush;
 mod holders;
 mod location;
+mod log;
+mod mount;
 mod mount_options;
 mod options;
+mod places;
 mod refresh;
+mod running;
+mod serve;
 mod status;
 mod unmount;
 mod values;
@@ -59,9 +65,7 @@ fn after_help() -> String {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let done = parse(&args).and_then(|(cli, flags)| match cli.command {
-        Command::Mount(_) => {
-            Err(Failure::new(Exit::CannotStart, format!("this build cannot mount yet ({flags:?})")))
-        }
+        Command::Mount(mount) => mount::run(*mount, flags, &args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Flush(args) => flush::run(&args),

@@ -1,0 +1,56 @@
+//! Leaving a daemon behind: this program once more, in a session of its own, that says over its standard
+//! output when the mount answers.
+
+use super::exit::{Exit, Failure};
+use super::log;
+use super::options::MountArgs;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+const READY: &str = "ready\n";
+
+/// Starts the daemon of this command line and waits until its mount answers. The daemon itself says on
+/// standard error why it could not start; its exit code is ours.
+pub fn start(args: &[OsString]) -> Result<Exit, Failure> {
+    let failed = |error: std::io::Error| Failure::new(Exit::CannotStart, format!("cannot start the daemon: {error}"));
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut child = Command::new(program)
+        .arg("mount")
+        .arg("--daemon")
+        .args(args.iter().skip(2))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut said = String::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output).read_line(&mut said).map_err(failed)?;
+    }
+    if said == READY {
+        return Ok(Exit::Done);
+    }
+    let status = child.wait().map_err(failed)?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).and_then(Exit::of_code);
+    code.ok_or_else(|| Failure::new(Exit::LoopDied, format!("the daemon died: {status}")))
+}
+
+/// Leaves the terminal's session, so that its signals go elsewhere.
+pub fn detach() -> Result<(), Failure> {
+    let failed = |error: rustix::io::Errno| Failure::new(Exit::CannotStart, format!("setsid: {error}"));
+    rustix::process::setsid().map(|_| ()).map_err(failed)
+}
+
+/// Says that the mount answers, and lets go of the terminal: what is written from now on goes to the log
+/// file, or nowhere.
+pub fn ready(args: &MountArgs) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::new(Exit::CannotStart, format!("standard output: {error}"));
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
+    let errors = args.log_file.as_deref().map(log::open).transpose()?;
+    rustix::stdio::dup2_stderr(errors.as_ref().unwrap_or(&null)).map_err(|e| failed(e.into()))?;
+    // Nobody waiting for it any more means that the command was ended: then there shall be no mount.
+    std::io::stdout().write_all(READY.as_bytes()).and_then(|()| std::io::stdout().flush()).map_err(failed)?;
+    rustix::stdio::dup2_stdout(&null).map_err(|e| failed(e.into()))?;
+    rustix::process::chdir("/").map_err(|e| failed(e.into()))
+}

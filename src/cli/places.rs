@@ -1,0 +1,182 @@
+//! Directories: the mount point, the cache, a session's own folder in it.
+
+use super::exit::{Exit, Failure};
+use super::location::Location;
+use super::options::MountArgs;
+use crate::control::registry;
+use crate::fuse::table::{self, Mounted};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a mount may take to say whether it is dead; one that says nothing is not.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A session's key: which one it is on this machine, whatever way its store was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionKey(String);
+
+impl SessionKey {
+    /// Of a store at an endpoint.
+    pub fn of(store: &Location, endpoint: Option<&str>) -> SessionKey {
+        let text = store.to_string();
+        let endpoint = endpoint.map(|url| url.trim_end_matches('/')).unwrap_or_default();
+        let hash = blake3::hash(format!("{text}\0{endpoint}").as_bytes()).to_hex();
+        // The name is for people who look into the cache; the hash is what tells sessions apart.
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+        let bare = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
+        let name: String = bare.trim_matches('/').chars().map(plain).collect();
+        let tail = name.len().saturating_sub(40);
+        Self(format!("{}-{}", &name[tail..], &hash[..16]))
+    }
+
+    /// As text, fit for a file name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The endpoint that a mount will use, as far as the command line and environment say.
+pub fn endpoint(args: &MountArgs) -> Option<String> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let given = args.endpoint.clone();
+    given.or_else(|| variable("AWS_ENDPOINT_URL_S3")).or_else(|| variable("AWS_ENDPOINT_URL"))
+}
+
+/// Paths of the arguments made absolute, before the working directory is left.
+pub fn absolute(args: &mut MountArgs) -> Result<(), Failure> {
+    let full = |path: &Path| {
+        std::path::absolute(path)
+            .map_err(|error| Failure::new(Exit::CannotStart, format!("{}: {error}", path.display())))
+    };
+    args.mountpoint = full(&args.mountpoint)?;
+    for path in [&mut args.cache_dir, &mut args.log_file].into_iter().flatten() {
+        *path = full(path)?;
+    }
+    Ok(())
+}
+
+/// The session's own folder in the cache, made if need be, for its user alone.
+pub fn cache_folder(args: &MountArgs, key: &SessionKey) -> Result<PathBuf, Failure> {
+    let folder = cache_dir(args)?.join(key.as_str());
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    let made = made.and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)));
+    made.map_err(|error| {
+        let what = format!("cache directory {}: {error}; choose another with --cache-dir", folder.display());
+        Failure::new(Exit::CannotStart, what)
+    })?;
+    Ok(folder)
+}
+
+fn cache_dir(args: &MountArgs) -> Result<PathBuf, Failure> {
+    if let Some(dir) = &args.cache_dir {
+        return Ok(dir.clone());
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/cache/cwdfs"));
+    }
+    registry::user_cache()
+        .ok_or_else(|| Failure::new(Exit::CannotStart, "no $HOME: say where with --cache-dir"))
+}
+
+/// What stands in the way at a mount point, or does not.
+#[derive(Debug)]
+pub enum Ground {
+    /// An empty directory; or one with files that the mount will hide.
+    Free { hides: bool },
+    /// Somebody's mount.
+    Taken(Mounted),
+}
+
+/// Looks at a mount point; a dead mount of ours is cleared away first.
+pub fn ground(mountpoint: &Path) -> Result<Ground, Failure> {
+    let wrong = |error: io::Error| {
+        let why = if error.raw_os_error() == Some(libc::ENOENT) { "no such directory".to_owned() } else { error.to_string() };
+        Failure::new(Exit::CannotStart, format!("mount point {}: {why}", mountpoint.display()))
+    };
+    while let Some(mounted) = table::at(mountpoint).map_err(wrong)? {
+        // On another file system's mount point (a volume, a bind mount) a session may be mounted.
+        if !mounted.kind.starts_with("fuse") {
+            break;
+        }
+        if !is_dead(mountpoint) {
+            return Ok(Ground::Taken(mounted));
+        }
+        eprintln!("cwdfs: clearing away a dead mount at {}", mountpoint.display());
+        crate::fuse::sys::unmount(mountpoint, &mounted.device, crate::fuse::sys::Unmount::Detach).map_err(wrong)?;
+    }
+    if !fs::metadata(mountpoint).map_err(wrong)?.is_dir() {
+        return Err(wrong(io::Error::from_raw_os_error(libc::ENOTDIR)));
+    }
+    let hides = fs::read_dir(mountpoint).map_err(wrong)?.next().is_some();
+    Ok(Ground::Free { hides })
+}
+
+/// Whether nobody serves the mount any more ("transport endpoint is not connected").
+pub fn is_dead(mountpoint: &Path) -> bool {
+    let path = mountpoint.to_owned();
+    let asked = within(PATIENCE, move || rustix::fs::statfs(&path));
+    matches!(asked, Some(Err(rustix::io::Errno::NOTCONN)))
+}
+
+/// A call that may hang with the mount it touches, on a thread that is left behind if it does.
+fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(call()));
+    told.recv_timeout(limit).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(store: &str, endpoint: Option<&str>) -> SessionKey {
+        SessionKey::of(&store.parse().expect("a store"), endpoint)
+    }
+
+    #[test]
+    fn every_way_to_write_a_store_is_one_session() {
+        assert_eq!(key("demo:sid42", None), key("s3://demo/sid42/", None));
+        assert_eq!(key("demo:a", Some("http://h:1")), key("demo:a", Some("http://h:1/")));
+        assert_ne!(key("demo:sid42", None), key("demo:sid42", Some("http://127.0.0.1:8333")));
+        assert_ne!(key("demo:a/b", None), key("demo:a-b", None));
+        assert!(key("demo:sid42", None).as_str().starts_with("demo-sid42-"));
+        assert!(key(&format!("demo:{}", "x".repeat(900)), None).as_str().len() < 80);
+    }
+
+    #[test]
+    fn a_mount_point_has_to_be_a_directory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(matches!(ground(dir.path()), Ok(Ground::Free { hides: false })));
+        let file = dir.path().join("file");
+        fs::write(&file, "x").expect("write");
+        assert!(matches!(ground(dir.path()), Ok(Ground::Free { hides: true })));
+        let error = ground(&file).expect_err("a file");
+        assert!(error.exit == Exit::CannotStart && error.line().to_lowercase().contains("not a directory"));
+        let error = ground(&dir.path().join("missing")).expect_err("nothing");
+        assert!(error.line().contains("no such"), "{}", error.line());
+        assert!(matches!(ground(Path::new("/proc")), Ok(Ground::Free { hides: true })), "a mount, but not of FUSE");
+    }
+
+    #[test]
+    fn a_cache_folder_is_for_its_user_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = key("demo:sid42", None);
+        let folder = dir.path().join("deep").join(key.as_str());
+        fs::create_dir_all(&folder).expect("mkdir");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("chmod");
+        let cli = <crate::cli::Cli as clap::Parser>::try_parse_from([
+            "cwdfs".as_ref(),
+            "mount".as_ref(),
+            "--cache-dir".as_ref(),
+            dir.path().join("deep").as_os_str(),
+            "demo:sid42".as_ref(),
+            "/mnt".as_ref(),
+        ]);
+        let Ok(crate::cli::Command::Mount(args)) = cli.map(|cli| cli.command) else { panic!("it parses") };
+        assert_eq!(cache_folder(&args, &key).expect("a folder"), folder);
+        assert_eq!(fs::metadata(&folder).expect("it is there").permissions().mode() & 0o777, 0o700);
+    }
+}

@@ -14,7 +14,8 @@ const READY: &str = "ready\n";
 /// Starts the daemon of this command line and waits until its mount answers. The daemon itself says on
 /// standard error why it could not start; its exit code is ours.
 pub fn start(args: &[OsString]) -> Result<Exit, Failure> {
-    let failed = |error: std::io::Error| Failure::new(Exit::CannotStart, format!("cannot start the daemon: {error}"));
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::CannotStart, format!("cannot start the daemon: {error}"));
     let program = std::env::current_exe().map_err(failed)?;
     let mut child = Command::new(program)
         .arg("mount")

@@ -93,7 +93,11 @@ pub enum Ground {
 /// Looks at a mount point; a dead mount of ours is cleared away first.
 pub fn ground(mountpoint: &Path) -> Result<Ground, Failure> {
     let wrong = |error: io::Error| {
-        let why = if error.raw_os_error() == Some(libc::ENOENT) { "no such directory".to_owned() } else { error.to_string() };
+        let why = if error.raw_os_error() == Some(libc::ENOENT) {
+            "no such directory".to_owned()
+        } else {
+            error.to_string()
+        };
         Failure::new(Exit::CannotStart, format!("mount point {}: {why}", mountpoint.display()))
     };
     while let Some(mounted) = table::at(mountpoint).map_err(wrong)? {
@@ -105,7 +109,8 @@ pub fn ground(mountpoint: &Path) -> Result<Ground, Failure> {
             return Ok(Ground::Taken(mounted));
         }
         eprintln!("cwdfs: clearing away a dead mount at {}", mountpoint.display());
-        crate::fuse::sys::unmount(mountpoint, &mounted.device, crate::fuse::sys::Unmount::Detach).map_err(wrong)?;
+        crate::fuse::sys::unmount(mountpoint, &mounted.device, crate::fuse::sys::Unmount::Detach)
+            .map_err(wrong)?;
     }
     if !fs::metadata(mountpoint).map_err(wrong)?.is_dir() {
         return Err(wrong(io::Error::from_raw_os_error(libc::ENOTDIR)));
@@ -157,7 +162,10 @@ mod tests {
         assert!(error.exit == Exit::CannotStart && error.line().to_lowercase().contains("not a directory"));
         let error = ground(&dir.path().join("missing")).expect_err("nothing");
         assert!(error.line().contains("no such"), "{}", error.line());
-        assert!(matches!(ground(Path::new("/proc")), Ok(Ground::Free { hides: true })), "a mount, but not of FUSE");
+        assert!(
+            matches!(ground(Path::new("/proc")), Ok(Ground::Free { hides: true })),
+            "a mount, but not of FUSE"
+        );
     }
 
     #[test]

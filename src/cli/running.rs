@@ -103,7 +103,9 @@ impl Running {
         if let Err(error) = self.shared.served.unmount(Unmount::Detach) {
             tracing::warn!(%error, "the mount could not be taken away");
         }
-        let hurry = async { tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} } };
+        let hurry = async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        };
         let end = finish(&self.shared, limit, hurry).await;
         if let Some(client) = asked {
             let response = match &end {
@@ -136,7 +138,11 @@ fn refuse(client: oneshot::Sender<Response>, error: &std::io::Error) {
 }
 
 /// Commits, publishes, gives the session back; returns what people should know.
-async fn finish(shared: &Shared, limit: Option<Duration>, hurry: impl Future<Output = ()>) -> Result<Vec<String>, Failure> {
+async fn finish(
+    shared: &Shared,
+    limit: Option<Duration>,
+    hurry: impl Future<Output = ()>,
+) -> Result<Vec<String>, Failure> {
     let commit = limit.unwrap_or(shared.args.timeout);
     let publish = limit.map_or(shared.args.drain_timeout, |limit| limit.min(shared.args.drain_timeout));
     let drain = async {
@@ -183,7 +189,8 @@ async fn answer(shared: &Shared, request: Request, leave: &mpsc::Sender<Leave>) 
             let (tell, told) = oneshot::channel();
             let how = if force { Unmount::Detach } else { Unmount::IfIdle };
             let wish = Leave { how, limit: timeout_ms.map(Duration::from_millis), answer: tell };
-            let gone = || Response::Failed { exit: Exit::TryAgain.code(), message: "already unmounting".into() };
+            let gone =
+                || Response::Failed { exit: Exit::TryAgain.code(), message: "already unmounting".into() };
             match leave.send(wish).await {
                 Ok(()) => told.await.unwrap_or_else(|_| gone()),
                 Err(_) => gone(),
@@ -200,7 +207,8 @@ async fn flush(shared: &Shared, timeout_ms: Option<u64>, view: bool) -> Response
         return Response::Failed { exit: failure.exit.code(), message: failure.line() };
     }
     if view && !shared.view.wait_published(until).await {
-        let message = format!("everything is in the store, but not all of it was published within {timeout:?}");
+        let message =
+            format!("everything is in the store, but not all of it was published within {timeout:?}");
         return Response::Failed { exit: Exit::NotStored.code(), message };
     }
     Response::Done { notes: Vec::new() }
@@ -246,7 +254,10 @@ fn status(shared: &Shared) -> Status {
         epoch: writer.map(|w| w.epoch.clone()).or_else(|| session.following.map(|f| f.epoch.to_string())),
         holder: writer.map(|w| w.holder.clone()),
         lease,
-        last_slot: writer.map(|w| w.slot.0).or_else(|| session.following.map(|f| f.slot.0)).filter(|slot| *slot > 0),
+        last_slot: writer
+            .map(|w| w.slot.0)
+            .or_else(|| session.following.map(|f| f.slot.0))
+            .filter(|slot| *slot > 0),
         last_commit: writer.and_then(|w| w.committed_ms).map(of_millis),
         uncommitted: Amount { files: session.uncommitted.files, bytes: session.uncommitted.bytes },
         slots_in_flight: writer.map_or(0, |w| w.in_flight as u64),
@@ -259,7 +270,11 @@ fn status(shared: &Shared) -> Status {
             skipped_keys: v.hostile_keys,
             last_import: v.last_import.map(rfc3339),
         }),
-        cache: CacheStatus { dir: shared.cache.clone(), used: session.cache.used, limit: session.cache.limit },
+        cache: CacheStatus {
+            dir: shared.cache.clone(),
+            used: session.cache.used,
+            limit: session.cache.limit,
+        },
         last_error: writer
             .and_then(|w| w.error.clone())
             .map(|e| ErrorStatus { at: of_millis(e.at_ms), message: e.message }),

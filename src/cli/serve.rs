@@ -11,7 +11,7 @@ use crate::control::{client, server};
 use crate::fuse::sys::MountSpec;
 use crate::fuse::{self, FuseOptions, Passthrough, probe};
 use crate::session::{Session, SessionOptions};
-use crate::store::{DirStore, ObjectStore, S3Options, S3Store};
+use crate::store::{self, ObjectStore, S3Options, StoreOptions};
 use crate::view::{View, ViewOptions};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::mount::MountFlags;
@@ -58,14 +58,19 @@ fn is_free(args: &MountArgs, key: &SessionKey) -> Result<Option<()>, Failure> {
         Ground::Free { hides } => {
             if hides {
                 let at = mountpoint.display();
-                eprintln!("cwdfs: warning: {at} is not empty; its files are hidden while the session is mounted");
+                eprintln!(
+                    "cwdfs: warning: {at} is not empty; its files are hidden while the session is mounted"
+                );
             }
             return Ok(Some(()));
         }
         Ground::Taken(mounted) => mounted,
     };
     let known = registry::find(mountpoint).map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    if known.as_ref().is_some_and(|e| e.is_alive() && e.device == mounted.device && e.session_key == key.as_str()) {
+    if known
+        .as_ref()
+        .is_some_and(|e| e.is_alive() && e.device == mounted.device && e.session_key == key.as_str())
+    {
         return Ok(None);
     }
     let what = format!(
@@ -105,19 +110,21 @@ fn passthrough(args: &MountArgs, cache: &Path) -> Result<Passthrough, Failure> {
 }
 
 async fn open_store(args: &MountArgs) -> Result<Arc<dyn ObjectStore>, Failure> {
-    match &args.store {
-        Location::Directory(path) => Ok(Arc::new(DirStore::new(path))),
+    let place = match &args.store {
+        Location::Directory(path) => store::Location::Dir { path: path.clone() },
         Location::S3 { bucket, prefix } => {
-            let options = S3Options {
-                endpoint: args.endpoint.clone(),
-                region: args.region.clone(),
-                profile: args.profile.clone(),
-                virtual_host: args.virtual_host,
-                ..S3Options::default()
-            };
-            Ok(Arc::new(S3Store::open(bucket, prefix, &options).await?))
+            store::Location::S3 { bucket: bucket.clone(), prefix: prefix.clone() }
         }
-    }
+    };
+    let s3 = S3Options {
+        endpoint: args.endpoint.clone(),
+        region: args.region.clone(),
+        profile: args.profile.clone(),
+        virtual_host: args.virtual_host,
+        ..S3Options::default()
+    };
+    let opened = store::open(&place, &StoreOptions { s3, timeout: args.timeout }).await?;
+    Ok(opened.store)
 }
 
 async fn start(
@@ -134,7 +141,12 @@ async fn start(
     let store = open_store(args).await?;
     let options = session_options(args, cache.clone(), lazy, &passthrough);
     let session = Session::start(store, options).await?;
-    let publish = ViewOptions { publish: !args.no_publish, exclude, delay: args.publish_delay, ..ViewOptions::default() };
+    let publish = ViewOptions {
+        publish: !args.no_publish,
+        exclude,
+        delay: args.publish_delay,
+        ..ViewOptions::default()
+    };
     let view = View::start(Arc::clone(&session), session.journal.clone(), publish).await;
     let view = view.map_err(|error| Failure::new(Exit::CannotStart, error))?;
     let flags = if args.read_only { flags | MountFlags::RDONLY } else { flags };
@@ -144,7 +156,8 @@ async fn start(
         allow_other: args.allow_other,
         flags,
     };
-    let served = FuseOptions { mount, passthrough: passthrough.clone(), following: args.read_only, threads: THREADS };
+    let served =
+        FuseOptions { mount, passthrough: passthrough.clone(), following: args.read_only, threads: THREADS };
     let (served, ended) = fuse::serve(&session, &served, &tokio::runtime::Handle::current())?;
     let registry = Registry::own().map_err(|error| Failure::new(Exit::CannotStart, error))?;
     let pid = std::process::id();
@@ -168,7 +181,12 @@ async fn start(
     Ok((Running::new(args, session, view, served, registry, entry, listener, passthrough, mounted_at), ended))
 }
 
-fn session_options(args: &MountArgs, cache_dir: PathBuf, lazy: Gitignore, passthrough: &Passthrough) -> SessionOptions {
+fn session_options(
+    args: &MountArgs,
+    cache_dir: PathBuf,
+    lazy: Gitignore,
+    passthrough: &Passthrough,
+) -> SessionOptions {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     SessionOptions {
         cache_dir,

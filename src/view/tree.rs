@@ -255,3 +255,180 @@ pub(super) fn is_directory(mode: u32) -> bool {
 pub(super) fn key_of_found(found: &Found) -> std::result::Result<String, NoKey> {
     key_of(&found.path, found.directory)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::ids::{Blob, Epoch, Slot};
+    use crate::log::row::{Home, Record, Time};
+    use crate::log::source::LocalError;
+    use bytes::Bytes;
+    use std::collections::BTreeMap;
+
+    const COOKIES: [u8; 16] = [7; 16];
+
+    #[derive(Clone, Default)]
+    struct Rows(BTreeMap<KeyBytes, Vec<u8>>);
+
+    impl Snapshot for Rows {
+        fn base(&self) -> (Epoch, Slot) {
+            (Epoch { counter: 1, nonce: 1 }, Slot(1))
+        }
+        fn changes_from(&self) -> Slot {
+            Slot(0)
+        }
+        fn get(&self, key: &[u8]) -> std::result::Result<Option<Vec<u8>>, LocalError> {
+            Ok(self.0.get(key).cloned())
+        }
+        fn range(
+            &self,
+            from: &[u8],
+            end: Option<&[u8]>,
+            limit: usize,
+        ) -> std::result::Result<Vec<(KeyBytes, Vec<u8>)>, LocalError> {
+            let rows =
+                self.0.range(from.to_vec()..).take_while(|(key, _)| end.is_none_or(|end| &key[..] < end));
+            Ok(rows.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+        }
+        fn rows(
+            &self,
+            _: Option<&[u8]>,
+            _: Option<Slot>,
+            _: usize,
+        ) -> std::result::Result<Vec<Record>, LocalError> {
+            Ok(Vec::new())
+        }
+    }
+
+    impl Rows {
+        fn put<R: Row>(&mut self, key: Key, row: &R) {
+            self.0.insert(key.encode(), row.encode());
+        }
+
+        /// Gives `ino` the name `name` in `parent`.
+        fn name(&mut self, parent: u64, name: &[u8], ino: u64, mode: u32) -> Home {
+            let (parent, cookie) = (Ino(parent), Cookie::of(&COOKIES, name));
+            let key = Key::Dentry { parent, cookie, name: name.to_vec() };
+            self.put(key, &DentryRow { ino: Ino(ino), kind: mode & libc::S_IFMT });
+            Home { parent, cookie }
+        }
+
+        fn inode(&mut self, ino: u64, mode: u32, nlink: u32, home: Option<Home>) {
+            let t = Time::default();
+            let row = InodeRow {
+                mode,
+                uid: 0,
+                gid: 0,
+                nlink,
+                rdev: 0,
+                size: 0,
+                allocated: 0,
+                atime: t,
+                mtime: t,
+                ctime: t,
+                btime: t,
+                version: 1,
+                home,
+                target: Vec::new(),
+            };
+            self.put(Key::Inode { ino: Ino(ino) }, &row);
+        }
+
+        fn tree(&self) -> Tree {
+            let rows = Box::new(self.clone());
+            Tree { rows, cookie_key: COOKIES, paths: HashMap::new(), dirs: HashMap::new() }
+        }
+    }
+
+    /// `src/deep/main.rs`, which is `link` at the root too; `src` is inode 2.
+    fn sample() -> Rows {
+        let mut rows = Rows::default();
+        rows.inode(1, libc::S_IFDIR, 3, None);
+        let home = rows.name(1, b"src", 2, libc::S_IFDIR);
+        rows.inode(2, libc::S_IFDIR, 3, Some(home));
+        let home = rows.name(2, b"deep", 3, libc::S_IFDIR);
+        rows.inode(3, libc::S_IFDIR, 2, Some(home));
+        let home = rows.name(3, b"main.rs", 4, libc::S_IFREG);
+        rows.inode(4, libc::S_IFREG, 2, Some(home));
+        let link = rows.name(1, b"link", 4, libc::S_IFREG);
+        let key = Key::Link { ino: Ino(4), parent: Ino(1), cookie: link.cookie, name: b"link".to_vec() };
+        rows.0.insert(key.encode(), Vec::new());
+        rows
+    }
+
+    #[test]
+    fn a_key_leads_to_its_inode_only_with_the_right_kind() {
+        let mut tree = sample().tree();
+        let mut at = |key: &str| tree.at(key).unwrap().map(|(ino, _)| ino.0);
+        assert_eq!(at("src/deep/main.rs"), Some(4));
+        assert_eq!(at("link"), Some(4));
+        assert_eq!(at("src/"), Some(2));
+        assert_eq!(at("src/deep/"), Some(3));
+        for none in ["src", "link/", "src/deep/main.rs/", "src/other/x", "link/x", "../src", ".cwdfs/lease"] {
+            assert_eq!(at(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn every_name_of_an_inode_is_a_path() {
+        let rows = sample();
+        let mut tree = rows.tree();
+        let row = tree.inode(Ino(4)).unwrap().unwrap();
+        let paths = tree.paths_of(Ino(4), &row).unwrap();
+        assert_eq!(paths, [b"src/deep/main.rs".to_vec(), b"link".to_vec()]);
+        assert_eq!(tree.path_of_directory(Ino(3)).unwrap(), Some(b"src/deep".to_vec()));
+        assert_eq!(tree.path_of_directory(Ino(9)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_renamed_directory_moves_all_below_it() {
+        let mut rows = sample();
+        let cookie = Cookie::of(&COOKIES, b"src");
+        rows.0.remove(&Key::Dentry { parent: Ino(1), cookie, name: b"src".to_vec() }.encode());
+        let home = rows.name(1, b"lib", 2, libc::S_IFDIR);
+        rows.inode(2, libc::S_IFDIR, 3, Some(home));
+        let mut tree = rows.tree();
+        assert!(tree.at("src/deep/main.rs").unwrap().is_none());
+        assert_eq!(tree.at("lib/deep/main.rs").unwrap().unwrap().0, Ino(4));
+        let mut met = Vec::new();
+        tree.walk(Ino(2), b"lib", &mut |found| {
+            met.push(key_of_found(&found).unwrap());
+            Ok(true)
+        })
+        .unwrap();
+        assert_eq!(met, ["lib/deep/", "lib/deep/main.rs"]);
+    }
+
+    #[test]
+    fn homes_that_form_a_loop_are_not_in_the_tree() {
+        let mut rows = Rows::default();
+        let a = rows.name(6, b"a", 5, libc::S_IFDIR);
+        let b = rows.name(5, b"b", 6, libc::S_IFDIR);
+        rows.inode(5, libc::S_IFDIR, 2, Some(a));
+        rows.inode(6, libc::S_IFDIR, 2, Some(b));
+        assert_eq!(rows.tree().path_of_directory(Ino(5)).unwrap(), None);
+    }
+
+    #[test]
+    fn an_object_shows_content_and_xattrs_in_order() {
+        let mut rows = sample();
+        let extent = |off: u64| ExtentRow {
+            len: 1,
+            blob: Blob::Data { epoch: Epoch { counter: 1, nonce: 1 }, n: off },
+            piece_off: 0,
+            piece_len: 1,
+            skip: 0,
+            crc: Some(0),
+        };
+        for offset in [256, 0, 70_000] {
+            rows.put(Key::Extent { ino: Ino(4), offset }, &extent(offset));
+        }
+        let key = Key::Xattr { ino: Ino(4), name: b"user.a".to_vec() };
+        rows.0.insert(key.encode(), Bytes::from_static(b"v").to_vec());
+        let tree = rows.tree();
+        let row = tree.inode(Ino(4)).unwrap().unwrap();
+        let shown = tree.shown(Ino(4), row).unwrap();
+        assert_eq!(shown.extents.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 256, 70_000]);
+        assert_eq!(shown.xattrs, [(b"user.a".to_vec(), b"v".to_vec())]);
+    }
+}

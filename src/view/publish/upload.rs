@@ -18,7 +18,7 @@ use tokio::sync::SemaphorePermit;
 /// Parts of one object under way at once.
 const PARALLEL_PARTS: usize = 4;
 /// Zeros whose checksum stands for a hole's.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Writes the object that shows `shown` at `key`; returns its ETag and size.
 pub(super) async fn upload(

@@ -1,5 +1,6 @@
 //! What the journal promises, against a model of it.
 
+mod checkpoint;
 mod helper;
 mod model;
 mod promises;

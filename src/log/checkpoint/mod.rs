@@ -14,12 +14,14 @@ mod format;
 mod load;
 mod name;
 mod read;
+mod run;
 mod write;
 
 pub use format::{FORMAT, Header};
 pub use load::{load, load_rows};
 pub use name::{Name, Plan, choose, list};
 pub use read::Reader;
+pub use run::run;
 pub use write::Writer;
 
 #[cfg(test)]

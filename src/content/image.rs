@@ -48,11 +48,11 @@ impl Image {
             self.write_window(offset, data);
             return Ok(());
         }
-        self.to_disk(pool, meant)?.write(offset, data)
+        self.move_to_disk(pool, meant)?.write(offset, data)
     }
 
     /// Moves a window to the disk.
-    pub fn to_disk(&mut self, pool: &Arc<Pool>, meant: &Ranges) -> Result<&Arc<PoolFile>, ContentError> {
+    pub fn move_to_disk(&mut self, pool: &Arc<Pool>, meant: &Ranges) -> Result<&Arc<PoolFile>, ContentError> {
         if !matches!(self, Image::Disk(_)) {
             let file = pool.take();
             if let Image::Memory { base, bytes } = self {
@@ -171,7 +171,7 @@ mod tests {
                         let end = (offset + len).min(model.len() as u64);
                         model[offset as usize..end as usize].fill(0);
                     }
-                    Op::ToDisk => { image.to_disk(&pool, &meant).unwrap(); }
+                    Op::ToDisk => { image.move_to_disk(&pool, &meant).unwrap(); }
                 }
             }
             let mut all = vec![1u8; model.len()];

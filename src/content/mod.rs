@@ -44,6 +44,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A local fact: its key and its value.
+pub type Fact = (Vec<u8>, Vec<u8>);
+
 /// What content asks of whoever holds the rows: the seam between this room and the journal above it.
 pub trait Rows: Send + Sync + 'static {
     /// The extents of `ino` that overlap `range`, each with its offset in the file, in order.
@@ -59,7 +62,7 @@ pub trait Rows: Send + Sync + 'static {
     /// Sets or removes a local fact that outlives the process.
     fn local_put(&self, table: &str, key: &[u8], value: Option<Vec<u8>>) -> Result<(), LocalError>;
     /// All local facts of a table.
-    fn local_all(&self, table: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LocalError>;
+    fn local_all(&self, table: &str) -> Result<Vec<Fact>, LocalError>;
     /// Returns once every local fact set so far is in the database.
     fn settle(&self) -> Result<(), LocalError>;
 }

@@ -206,7 +206,7 @@ impl File {
             return Ok(());
         }
         let still: Ranges = outside.iter().flat_map(|range| state.outside(range.clone())).collect();
-        state.image.to_disk(&self.core.pool, &state.valid)?;
+        state.image.move_to_disk(&self.core.pool, &state.valid)?;
         for (at, bytes) in parts {
             for range in still.within(*at..at + bytes.len() as u64) {
                 let part = &bytes[(range.start - at) as usize..(range.end - at) as usize];

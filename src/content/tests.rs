@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
+type Facts = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+
 /// Rows in memory: extents of each inode, captured contents, local facts.
 #[derive(Default)]
 struct Fake {
     extents: Mutex<HashMap<Ino, BTreeMap<u64, ExtentRow>>>,
     pieces: Mutex<HashMap<LocalId, Bytes>>,
-    facts: Mutex<BTreeMap<(String, Vec<u8>), Vec<u8>>>,
+    facts: Mutex<Facts>,
     next: AtomicU64,
 }
 

@@ -37,9 +37,12 @@ pub(super) enum Op {
     Job(Job),
 }
 
+/// What is done inside the transaction.
+pub(super) type Run = Box<dyn FnOnce(&Connection) -> Result<()> + Send>;
+
 /// Work that somebody waits for; its effects are in the database when the answer says so.
 pub(super) struct Job {
-    pub run: Box<dyn FnOnce(&Connection) -> Result<()> + Send>,
+    pub run: Run,
     pub answer: SyncSender<Result<()>>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::db::During;
-use super::queue::{Op, Queue, stopped, write};
+use super::queue::{Op, Queue, Run, stopped, write};
 use super::reserve::Reserve;
 use crate::log::source::{LocalError, LocalKind};
 use rusqlite::Connection;
@@ -132,7 +132,7 @@ impl Writer {
     }
 
     /// Runs a job so that its failure undoes its own effects only. The outer error is the transaction's.
-    fn savepoint(&self, run: Box<dyn FnOnce(&Connection) -> Result<()> + Send>) -> Result<Result<()>> {
+    fn savepoint(&self, run: Run) -> Result<Result<()>> {
         self.conn.execute_batch("SAVEPOINT job").during("starting to write")?;
         let result = run(&self.conn);
         if let Err(error) = &result {

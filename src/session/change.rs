@@ -251,7 +251,9 @@ impl Change<'_> {
         let applied = apply(session, std::mem::take(&mut self.records));
         match &applied {
             Ok(_) => {
-                kept.into_iter().for_each(|(node, row)| drop(node.orphan_mut(|o| o.row = row)));
+                for (node, row) in kept {
+                    node.orphan_mut(|o| o.row = row);
+                }
                 orphans.iter().for_each(|node| session.orphaned(node));
                 session.touched();
             }

@@ -1,6 +1,7 @@
 //! Finding things: lookup, readlink, forget, and the attributes that every answer carries.
 
 use super::api::*;
+use super::attr::now;
 use super::path::{check_name, is_hidden};
 use super::{Session, SessionError};
 use crate::log::ids::Ino;
@@ -39,7 +40,10 @@ impl Session {
         self.alive()?;
         let row = self.row(ino)?;
         match row.mode & libc::S_IFMT {
-            libc::S_IFLNK => Ok(row.target),
+            libc::S_IFLNK => {
+                self.reads.note(ino, &row, now());
+                Ok(row.target)
+            }
             _ => Err(SessionError::Errno(libc::EINVAL)),
         }
     }

@@ -4,6 +4,7 @@
 //! on where it was: what stays is listed once, what comes or goes meanwhile at most once.
 
 use super::api::*;
+use super::attr::now;
 use super::{Session, SessionError};
 use crate::journal::Entry;
 use crate::log::ids::Ino;
@@ -36,6 +37,9 @@ impl Session {
         self.alive()?;
         if self.dirs.get(fh).is_none() {
             return Err(SessionError::Errno(libc::EBADF));
+        }
+        if cookie == 0 {
+            self.reads.note(ino, &self.row(ino)?, now());
         }
         if !self.list_dots(ino, cookie, emit)? {
             return Ok(());

@@ -38,11 +38,6 @@ impl<T> Table<T> {
         self.shard(fh.0).write().remove(&fh.0)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().len()).sum()
-    }
-
     fn shard(&self, number: u64) -> &RwLock<HashMap<u64, Arc<T>>> {
         &self.shards[number as usize % SHARDS]
     }

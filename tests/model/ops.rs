@@ -20,11 +20,6 @@ impl std::fmt::Debug for Path {
     }
 }
 
-/// The path that a regression test writes as `p("a/b")`.
-pub fn p(path: &str) -> Path {
-    Path(path.split('/').map(|name| name.as_bytes()[0] - b'a').collect())
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     File,

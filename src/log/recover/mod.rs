@@ -109,7 +109,7 @@ async fn bring_up(
         base::start(store, &entered, local.as_ref(), sink).await?;
     let chosen = local.filter(|_| local_used).map(|l| l.chosen).unwrap_or_default();
     let mut walk = Walk::new(store.clone(), &entered, at, chosen, options.clock.wall_ms());
-    walk.to_the_end(sink).await?;
+    walk.walk_to_the_end(sink).await?;
     let lineage = match (local_used, walk.foreign) {
         (true, false) => Lineage::Local { committed: walk.committed },
         (true, true) => Lineage::LocalDiverged,

@@ -76,7 +76,7 @@ impl Walk {
     }
 
     /// Applies all there is and puts the seal; `at.1` is then our first slot.
-    pub async fn to_the_end(&mut self, sink: &mut dyn RecoverySink) -> Result<(), LogError> {
+    pub async fn walk_to_the_end(&mut self, sink: &mut dyn RecoverySink) -> Result<(), LogError> {
         loop {
             let listed = self.list().await?;
             if self.apply_listed(&listed, sink).await? {

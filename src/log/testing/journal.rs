@@ -49,11 +49,6 @@ impl FakeJournal {
         self.0.lock().rows.get(&key).map(|v| String::from_utf8_lossy(v).into_owned())
     }
 
-    /// The committed rows.
-    pub fn rows(&self) -> Rows {
-        self.0.lock().rows.clone()
-    }
-
     pub fn uncommitted(&self) -> usize {
         self.0.lock().changes.len()
     }

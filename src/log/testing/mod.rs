@@ -4,7 +4,7 @@
 mod journal;
 mod store;
 
-pub use journal::{FakeJournal, Rows};
+pub use journal::FakeJournal;
 pub use store::{Chaos, Client, Fault, Gate, Shared};
 
 use super::clock::TokioClock;

@@ -25,11 +25,17 @@ const EARLY: u64 = 128 << 20;
 
 impl Session {
     /// Reads up to `size` bytes; fewer only at the end.
-    pub fn read(self: &Arc<Self>, fh: Fh, _ino: Ino, offset: u64, size: u32) -> Outcome<ReadBytes> {
+    pub fn read(self: &Arc<Self>, fh: Fh, ino: Ino, offset: u64, size: u32) -> Outcome<ReadBytes> {
         let handle = match self.alive().and_then(|()| self.handle(fh)) {
             Ok(handle) => handle,
             Err(error) => return Outcome::Ready(Err(error)),
         };
+        // A file is read from its start: one look at its row for each reading is enough.
+        if offset == 0
+            && let Ok(row) = self.row(ino)
+        {
+            self.reads.note(ino, &row, now());
+        }
         match handle.file.read_here(offset, size) {
             Err(error) => Outcome::Ready(Err(error.into())),
             Ok(Some(bytes)) => Outcome::Ready(Ok(bytes)),

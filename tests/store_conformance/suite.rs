@@ -178,14 +178,14 @@ pub async fn deleting_many(store: Store) {
 }
 
 pub async fn listing_is_in_byte_order_and_in_pages(store: Store) {
-    let mut all =
-        ["a", "a-b", "a.b", "b/c/d", "b/c", "b0", "B", "é", "z z", "deep/e/r/1", "deep/e/r/2", "deep-"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut all = ["a", "a-b", "a.b", "b/c", "b0", "B", "é", "z z", "deep/e/r/1", "deep/e/r/2", "deep-"]
+        .map(str::to_owned)
+        .to_vec();
     let in_byte_order = !is_seaweed(&store);
     if in_byte_order {
-        // SeaweedFS keeps objects as files and takes no key that is the folder of another.
-        all.extend(["a/b".to_owned(), "a/".to_owned(), "a/b/".to_owned()]);
+        // SeaweedFS keeps objects as files: it takes no key that is the folder of another, or loses the other
+        // from its small pages.
+        all.extend(["a/b", "a/", "a/b/", "b/c/d"].map(str::to_owned));
     }
     for key in &all {
         put(&store, key, "").await;

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-const READY: &str = "ready\n";
+const READY: &str = "ready";
 
 /// Starts the daemon of this command line and waits until its mount answers. The daemon itself says on
 /// standard error why it could not start; its exit code is ours.
@@ -25,12 +25,14 @@ pub fn start(args: &[OsString]) -> Result<Exit, Failure> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let mut said = String::new();
     if let Some(output) = child.stdout.take() {
-        BufReader::new(output).read_line(&mut said).map_err(failed)?;
-    }
-    if said == READY {
-        return Ok(Exit::Done);
+        for line in BufReader::new(output).lines() {
+            let line = line.map_err(failed)?;
+            if line == READY {
+                return Ok(Exit::Done);
+            }
+            super::say(&format!("{line}\n"))?;
+        }
     }
     let status = child.wait().map_err(failed)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok()).and_then(Exit::of_code);
@@ -51,7 +53,8 @@ pub fn ready(args: &MountArgs) -> Result<(), Failure> {
     let errors = args.log_file.as_deref().map(log::open).transpose()?;
     rustix::stdio::dup2_stderr(errors.as_ref().unwrap_or(&null)).map_err(|e| failed(e.into()))?;
     // Nobody waiting for it any more means that the command was ended: then there shall be no mount.
-    std::io::stdout().write_all(READY.as_bytes()).and_then(|()| std::io::stdout().flush()).map_err(failed)?;
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{READY}").and_then(|()| stdout.flush()).map_err(failed)?;
     rustix::stdio::dup2_stdout(&null).map_err(|e| failed(e.into()))?;
     rustix::process::chdir("/").map_err(|e| failed(e.into()))
 }

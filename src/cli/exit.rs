@@ -6,6 +6,7 @@ use crate::log::LogError;
 use crate::log::source::{LocalError, LocalKind};
 use crate::session::SessionError;
 use crate::store::{Kind, StoreError};
+use crate::view::ViewError;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -66,7 +67,7 @@ impl Exit {
             Exit::CannotStart => {
                 "cannot start, and trying again will not help: no such bucket, access denied, bad mount point, newer format"
             }
-            Exit::TryAgain => "cannot start now, try again: store unreachable, throttled",
+            Exit::TryAgain => "cannot now, try again: store unreachable, throttled, mount in use",
             Exit::Held => "another writer holds the session, or we were fenced",
             Exit::CheckFailed => "a check found something wrong",
         }
@@ -113,6 +114,15 @@ impl Failure {
     pub fn context(mut self, what: impl fmt::Display) -> Failure {
         if let Message::Line(line) = &mut self.message {
             *line = format!("{what}: {line}");
+        }
+        self
+    }
+
+    /// The same failure of something that was to be stored: unless the session is no longer ours, it is kept,
+    /// and that is what matters.
+    pub fn not_stored(mut self) -> Failure {
+        if self.exit != Exit::Held {
+            self.exit = Exit::NotStored;
         }
         self
     }
@@ -221,6 +231,25 @@ impl From<LocalError> for Failure {
     }
 }
 
+impl From<ViewError> for Failure {
+    fn from(error: ViewError) -> Failure {
+        let exit = match &error {
+            ViewError::Store(store) => of_store(store.kind),
+            ViewError::Local(local) => of_local(local.kind),
+            ViewError::Log(log) => of_log(log),
+            ViewError::Session(session) => of_session(session),
+            ViewError::Row(_) | ViewError::Unpublishable { .. } | ViewError::Corrupt { .. } => {
+                Exit::CannotStart
+            }
+            ViewError::NotYet { .. }
+            | ViewError::BadListing { .. }
+            | ViewError::Incomplete { .. }
+            | ViewError::Stopped(_) => Exit::TryAgain,
+        };
+        Failure::new(exit, error)
+    }
+}
+
 impl From<MountError> for Failure {
     fn from(error: MountError) -> Failure {
         let exit = match &error {
@@ -310,6 +339,19 @@ mod tests {
         assert_eq!(Failure::from(LocalError::failed("x")).exit, Exit::CannotStart);
         assert_eq!(Failure::from(LocalError::new(LocalKind::Busy, "x")).exit, Exit::Held);
         assert_eq!(Failure::from(MountError::Helper("x".into())).exit, Exit::CannotStart);
+        let view = [
+            (ViewError::Store(store(Kind::AccessDenied)), Exit::CannotStart),
+            (ViewError::Store(store(Kind::Throttled)), Exit::TryAgain),
+            (ViewError::Incomplete { failed: 1, why: "x".into() }, Exit::TryAgain),
+            (ViewError::Session(SessionError::Errno(libc::ESTALE)), Exit::Held),
+            (ViewError::Local(LocalError::failed("x")), Exit::CannotStart),
+        ];
+        for (error, exit) in view {
+            assert_eq!(Failure::from(error.clone()).exit, exit, "{error}");
+        }
+        assert_eq!(Failure::from(store(Kind::AccessDenied)).not_stored().exit, Exit::NotStored);
+        let fenced = LogError::Fenced { by: "b".into() };
+        assert_eq!(Failure::from(fenced).not_stored().exit, Exit::Held);
         let mountpoint = || "/m".into();
         assert_eq!(
             Failure::from(ControlError::NotMounted { mountpoint: mountpoint() }).exit,

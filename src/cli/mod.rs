@@ -7,17 +7,22 @@
 
 mod daemon;
 pub mod exit;
+mod figures;
+mod finish;
 mod flush;
 mod holders;
-mod location;
+mod inspect;
 mod log;
 mod mount;
 mod mount_options;
 mod options;
 mod places;
+mod reach;
 mod refresh;
 mod running;
 mod serve;
+mod signals;
+mod start;
 mod status;
 mod unmount;
 mod values;
@@ -55,6 +60,7 @@ enum Command {
     Status(status::Args),
     Flush(flush::Args),
     Refresh(refresh::Args),
+    Inspect(inspect::Args),
 }
 
 fn after_help() -> String {
@@ -70,6 +76,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Flush(args) => flush::run(&args),
         Command::Refresh(args) => refresh::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
     });
     match done {
         Ok(exit) => exit.into(),
@@ -77,6 +84,17 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             failure.print();
             failure.exit.into()
         }
+    }
+}
+
+/// Writes to standard output; whoever reads it may have had enough.
+fn say(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::CannotStart, format!("standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -124,7 +142,7 @@ mod tests {
     fn defaults_are_as_documented() {
         let (mount, flags) = parsed(&["demo:sid42", "/mnt"]).expect("it parses");
         assert_eq!(mount.durability, options::Level::Close);
-        assert_eq!(mount.timeout, Duration::from_secs(60));
+        assert_eq!(mount.reach.timeout, Duration::from_secs(60));
         assert_eq!(mount.park_after.0, Some(Duration::from_secs(30)));
         assert!(!mount.takeover && !mount.foreground && !mount.read_only && !mount.allow_other);
         assert_eq!(flags, MountFlags::NOSUID | MountFlags::NODEV);

@@ -1,15 +1,15 @@
 //! The options of `mount`: command line, environment, `-o`.
 
-use super::location::Location;
+use super::reach::ReachArgs;
 use super::values::{self, After};
 use crate::session::Durability;
+use crate::store::Location;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
 const DURABILITY: &str = "Durability";
-const STORE: &str = "Store";
 const WRITER: &str = "One writer";
 const VIEW: &str = "Plain objects";
 const MOUNT: &str = "Mount";
@@ -125,28 +125,8 @@ pub struct MountArgs {
         value_parser = values::duration, help_heading = DURABILITY)]
     pub commit_interval: Duration,
 
-    /// Bound of every wait for the store
-    #[arg(long, env = "CWDFS_TIMEOUT", value_name = "TIME", default_value = "60s",
-        value_parser = values::positive_duration, help_heading = DURABILITY)]
-    pub timeout: Duration,
-
-    /// An S3 endpoint other than AWS
-    #[arg(long, env = "CWDFS_ENDPOINT", value_name = "URL", help_heading = STORE)]
-    pub endpoint: Option<String>,
-
-    /// The bucket's region
-    #[arg(long, env = "CWDFS_REGION", value_name = "NAME", help_heading = STORE)]
-    pub region: Option<String>,
-
-    /// A profile of the AWS configuration files
-    #[arg(long, env = "CWDFS_PROFILE", value_name = "NAME", help_heading = STORE)]
-    pub profile: Option<String>,
-
-    /// The bucket goes into the host name also with an endpoint
-    #[arg(long, env = "CWDFS_VIRTUAL_HOST", help_heading = STORE, value_name = "BOOL",
-        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
-        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
-    pub virtual_host: bool,
+    #[command(flatten)]
+    pub reach: ReachArgs,
 
     /// Do not wait for a holder: it is fenced at once
     #[arg(long, env = "CWDFS_TAKEOVER", help_heading = WRITER, value_name = "BOOL",

@@ -1,7 +1,6 @@
 //! Directories: the mount point, the cache, a session's own folder in it.
 
 use super::exit::{Exit, Failure};
-use super::location::Location;
 use super::options::MountArgs;
 use crate::control::registry;
 use crate::fuse::table::{self, Mounted};
@@ -13,37 +12,6 @@ use std::time::Duration;
 
 /// How long a mount may take to say whether it is dead; one that says nothing is not.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// A session's key: which one it is on this machine, whatever way its store was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionKey(String);
-
-impl SessionKey {
-    /// Of a store at an endpoint.
-    pub fn of(store: &Location, endpoint: Option<&str>) -> SessionKey {
-        let text = store.to_string();
-        let endpoint = endpoint.map(|url| url.trim_end_matches('/')).unwrap_or_default();
-        let hash = blake3::hash(format!("{text}\0{endpoint}").as_bytes()).to_hex();
-        // The name is for people who look into the cache; the hash is what tells sessions apart.
-        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
-        let bare = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
-        let name: String = bare.trim_matches('/').chars().map(plain).collect();
-        let tail = name.len().saturating_sub(40);
-        Self(format!("{}-{}", &name[tail..], &hash[..16]))
-    }
-
-    /// As text, fit for a file name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The endpoint that a mount will use, as far as the command line and environment say.
-pub fn endpoint(args: &MountArgs) -> Option<String> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let given = args.endpoint.clone();
-    given.or_else(|| variable("AWS_ENDPOINT_URL_S3")).or_else(|| variable("AWS_ENDPOINT_URL"))
-}
 
 /// Paths of the arguments made absolute, before the working directory is left.
 pub fn absolute(args: &mut MountArgs) -> Result<(), Failure> {
@@ -59,8 +27,8 @@ pub fn absolute(args: &mut MountArgs) -> Result<(), Failure> {
 }
 
 /// The session's own folder in the cache, made if need be, for its user alone.
-pub fn cache_folder(args: &MountArgs, key: &SessionKey) -> Result<PathBuf, Failure> {
-    let folder = cache_dir(args)?.join(key.as_str());
+pub fn cache_folder(args: &MountArgs, key: &str) -> Result<PathBuf, Failure> {
+    let folder = cache_dir(args)?.join(key);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     let made = made.and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)));
     made.map_err(|error| {
@@ -137,20 +105,6 @@ fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 
 mod tests {
     use super::*;
 
-    fn key(store: &str, endpoint: Option<&str>) -> SessionKey {
-        SessionKey::of(&store.parse().expect("a store"), endpoint)
-    }
-
-    #[test]
-    fn every_way_to_write_a_store_is_one_session() {
-        assert_eq!(key("demo:sid42", None), key("s3://demo/sid42/", None));
-        assert_eq!(key("demo:a", Some("http://h:1")), key("demo:a", Some("http://h:1/")));
-        assert_ne!(key("demo:sid42", None), key("demo:sid42", Some("http://127.0.0.1:8333")));
-        assert_ne!(key("demo:a/b", None), key("demo:a-b", None));
-        assert!(key("demo:sid42", None).as_str().starts_with("demo-sid42-"));
-        assert!(key(&format!("demo:{}", "x".repeat(900)), None).as_str().len() < 80);
-    }
-
     #[test]
     fn a_mount_point_has_to_be_a_directory() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -171,8 +125,8 @@ mod tests {
     #[test]
     fn a_cache_folder_is_for_its_user_alone() {
         let dir = tempfile::tempdir().expect("a directory");
-        let key = key("demo:sid42", None);
-        let folder = dir.path().join("deep").join(key.as_str());
+        let key = "sid42-0";
+        let folder = dir.path().join("deep").join(key);
         fs::create_dir_all(&folder).expect("mkdir");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("chmod");
         let cli = <crate::cli::Cli as clap::Parser>::try_parse_from([
@@ -184,7 +138,7 @@ mod tests {
             "/mnt".as_ref(),
         ]);
         let Ok(crate::cli::Command::Mount(args)) = cli.map(|cli| cli.command) else { panic!("it parses") };
-        assert_eq!(cache_folder(&args, &key).expect("a folder"), folder);
+        assert_eq!(cache_folder(&args, key).expect("a folder"), folder);
         assert_eq!(fs::metadata(&folder).expect("it is there").permissions().mode() & 0o777, 0o700);
     }
 }

@@ -1,197 +1,214 @@
-//! A mount that is served: its clients, its signals, its end.
+//! A mount that is served: its clients, and what ends it.
 
 use super::exit::{Exit, Failure};
+use super::figures;
+use super::finish::finish;
 use super::options::MountArgs;
-use super::values::human_size;
+use super::signals::Signals;
 use crate::control::registry::{Entry, Registry};
-use crate::control::status::{Amount, CacheStatus, ErrorStatus, LeaseStatus, Status, ViewStatus};
 use crate::control::{Request, Response, server};
 use crate::fuse::sys::Unmount;
 use crate::fuse::{Ended, Passthrough, Served};
 use crate::session::Session;
+use crate::store::Stats;
 use crate::view::View;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 /// For answers to get out.
-const LINGER: Duration = Duration::from_millis(300);
+const LINGER: Duration = Duration::from_secs(1);
+/// How long a start whose caller has gone away may take to commit.
+const GIVING_UP: Duration = Duration::from_secs(5);
+/// How long umount(2) may take where nobody has said so.
+const LONG: Duration = Duration::from_secs(600);
 
 /// A mount that is served.
 pub struct Running {
-    shared: Arc<Shared>,
-    registry: Registry,
-    entry: Entry,
-    listener: UnixListener,
+    pub(super) shared: Arc<Shared>,
+    pub(super) registry: Registry,
+    pub(super) entry: Entry,
+    pub(super) listener: UnixListener,
+    pub(super) ended: oneshot::Receiver<Ended>,
 }
 
-struct Shared {
-    args: MountArgs,
-    session: Arc<Session>,
-    view: Arc<View>,
-    served: Served,
-    passthrough: Passthrough,
-    mounted_at: SystemTime,
-    cache: String,
+/// What clients ask about.
+pub(super) struct Shared {
+    pub args: MountArgs,
+    pub session: Arc<Session>,
+    pub view: Arc<View>,
+    pub served: Served,
+    pub passthrough: Passthrough,
+    pub mounted_at: SystemTime,
+    pub cache: PathBuf,
+    pub stats: Arc<Stats>,
+    /// The mount is gone or going.
+    pub leaving: AtomicBool,
 }
 
 /// A client that asked for the end.
 struct Leave {
     how: Unmount,
-    limit: Option<Duration>,
+    until: Option<Instant>,
     answer: oneshot::Sender<Response>,
 }
 
-impl Running {
-    #[allow(clippy::too_many_arguments)] // What a mount is made of, once.
-    pub fn new(
-        args: MountArgs,
-        session: Arc<Session>,
-        view: Arc<View>,
-        served: Served,
-        registry: Registry,
-        entry: Entry,
-        listener: UnixListener,
-        passthrough: Passthrough,
-        mounted_at: SystemTime,
-    ) -> Running {
-        let cache = entry.cache.display().to_string();
-        let shared = Shared { args, session, view, served, passthrough, mounted_at, cache };
-        Running { shared: Arc::new(shared), registry, entry, listener }
-    }
+/// What ended a mount.
+enum Why {
+    /// The mount is away already, for this client.
+    Asked(Leave),
+    /// A signal, or umount(8).
+    Told,
+    /// The loop died.
+    Died(String),
+}
 
+impl Running {
     /// Serves until unmounted or told to end, and says how it ended.
-    pub async fn until_the_end(self, mut ended: oneshot::Receiver<Ended>) -> Result<Exit, Failure> {
-        let failed = |error: std::io::Error| Failure::new(Exit::CannotStart, error);
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    pub async fn until_the_end(mut self, signals: &mut Signals) -> Result<Exit, Failure> {
         let (leave, mut leaving) = mpsc::channel::<Leave>(4);
         let shared = Arc::clone(&self.shared);
         let handler: server::Handler = Arc::new(move |request| {
             let (shared, leave) = (Arc::clone(&shared), leave.clone());
             Box::pin(async move { answer(&shared, request, &leave).await })
         });
-        let clients = tokio::spawn(server::run(self.listener, handler));
-        let mut died = None;
-        let mut asked = None;
-        let mut limit = None;
-        loop {
-            tokio::select! {
-                Some(client) = leaving.recv() => match self.shared.served.unmount(client.how) {
-                    Ok(_) => {
-                        (asked, limit) = (Some(client.answer), client.limit);
-                        break;
-                    }
-                    Err(error) => refuse(client.answer, &error),
-                },
-                how = &mut ended => {
-                    if let Ok(Ended::Died(why)) = how {
-                        died = Some(why);
-                    }
-                    break;
-                }
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-            }
-        }
+        let (clients, listener) = (TaskTracker::new(), self.listener);
+        let accepting = tokio::spawn(server::run(listener, handler, clients.clone()));
+        let why = self.shared.wait(signals, &mut leaving, &mut self.ended).await;
+        drop(leaving);
+        self.shared.leaving.store(true, Ordering::Release);
+        let until = if let Why::Asked(client) = &why { client.until } else { None };
         // A mount that is gone already is what we want; one that cannot be taken away dies with us.
-        if let Err(error) = self.shared.served.unmount(Unmount::Detach) {
+        if let Err(error) = self.shared.unmount(Unmount::Detach, until).await {
             tracing::warn!(%error, "the mount could not be taken away");
         }
         let hurry = async {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            let name = signals.next().await;
+            tracing::warn!("{name} again: what is not in the store now is kept for the next mount");
         };
-        let end = finish(&self.shared, limit, hurry).await;
-        if let Some(client) = asked {
-            let response = match &end {
-                Ok(notes) => Response::Done { notes: notes.clone() },
-                Err(failure) => Response::Failed { exit: failure.exit.code(), message: failure.line() },
-            };
+        let end = finish(&self.shared, until, hurry).await;
+        accepting.abort();
+        let told = match (&end, &why) {
+            (Ok(_), Why::Died(why)) => Err(Failure::new(Exit::LoopDied, died(why))),
+            (Err(failure), Why::Died(why)) => {
+                Err(Failure::new(Exit::LoopDied, format!("{}; {}", died(why), failure.line())))
+            }
+            (Ok(_), _) => Ok(Exit::Done),
+            (Err(failure), _) => Err(Failure::new(failure.exit, failure.line())),
+        };
+        if let Why::Asked(client) = why {
             // The client may be gone.
-            let _ = client.send(response);
-            tokio::time::sleep(LINGER).await;
+            let _ = client.answer.send(response(end));
         }
-        clients.abort();
-        if let Err(error) = self.registry.remove(&self.entry) {
-            tracing::warn!(%error, "the entry of this mount stays in the registry");
+        clients.close();
+        if tokio::time::timeout(LINGER, clients.wait()).await.is_err() {
+            tracing::debug!("a client did not take its answer");
         }
-        match (died, end) {
-            (Some(why), _) => Err(Failure::new(Exit::LoopDied, format!("the serving loop died: {why}"))),
-            (None, end) => end.map(|_| Exit::Done),
+        forget(&self.registry, &self.entry);
+        told
+    }
+
+    /// Ends a mount that nobody waits for any more.
+    pub async fn give_up(self) {
+        if let Err(error) = self.shared.unmount(Unmount::Detach, None).await {
+            tracing::warn!(%error, "the mount could not be taken away");
+        }
+        let until = Instant::now() + GIVING_UP;
+        if let Err(failure) = finish(&self.shared, Some(until), std::future::pending()).await {
+            tracing::warn!("{}", failure.line());
+        }
+        forget(&self.registry, &self.entry);
+    }
+}
+
+fn died(why: &str) -> String {
+    format!("the serving loop died: {why}")
+}
+
+fn forget(registry: &Registry, entry: &Entry) {
+    if let Err(error) = registry.remove(entry) {
+        tracing::warn!(%error, "the entry of this mount stays in the registry");
+    }
+}
+
+fn response(end: Result<Vec<String>, Failure>) -> Response {
+    match end {
+        Ok(notes) => Response::Done { notes },
+        Err(failure) => Response::Failed { exit: failure.exit.code(), message: failure.line() },
+    }
+}
+
+impl Shared {
+    /// Waits for what ends the mount. A client that cannot have its way is told so, and the wait goes on.
+    async fn wait(
+        self: &Arc<Self>,
+        signals: &mut Signals,
+        leaving: &mut mpsc::Receiver<Leave>,
+        ended: &mut oneshot::Receiver<Ended>,
+    ) -> Why {
+        loop {
+            tokio::select! {
+                Some(client) = leaving.recv() => match self.unmount(client.how, client.until).await {
+                    Ok(()) => return Why::Asked(client),
+                    Err(error) => refuse(client.answer, &error),
+                },
+                how = &mut *ended => return match how {
+                    Ok(Ended::Died(why)) => Why::Died(why),
+                    Ok(Ended::Unmounted) | Err(_) => Why::Told,
+                },
+                name = signals.next() => {
+                    tracing::info!("{name}: unmounting");
+                    return Why::Told;
+                }
+            }
+        }
+    }
+
+    /// Takes the mount away, on a thread that may hang with it.
+    async fn unmount(self: &Arc<Self>, how: Unmount, until: Option<Instant>) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        let unmounting = tokio::task::spawn_blocking(move || shared.served.unmount(how));
+        let until = until.unwrap_or_else(|| Instant::now() + LONG);
+        match tokio::time::timeout_at(until, unmounting).await {
+            Ok(Ok(done)) => done.map(drop),
+            Ok(Err(panicked)) => Err(io::Error::other(panicked)),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not let go of it in time")),
         }
     }
 }
 
-fn refuse(client: oneshot::Sender<Response>, error: &std::io::Error) {
+fn refuse(client: oneshot::Sender<Response>, error: &io::Error) {
     let response = if error.raw_os_error() == Some(libc::EBUSY) {
         Response::Busy
     } else {
-        Response::Failed { exit: Exit::CannotStart.code(), message: format!("cannot unmount: {error}") }
+        Response::Failed { exit: Exit::TryAgain.code(), message: format!("cannot unmount: {error}") }
     };
     // The client may be gone.
     let _ = client.send(response);
 }
 
-/// Commits, publishes, gives the session back; returns what people should know.
-async fn finish(
-    shared: &Shared,
-    limit: Option<Duration>,
-    hurry: impl Future<Output = ()>,
-) -> Result<Vec<String>, Failure> {
-    let commit = limit.unwrap_or(shared.args.timeout);
-    let publish = limit.map_or(shared.args.drain_timeout, |limit| limit.min(shared.args.drain_timeout));
-    let drain = async {
-        if !shared.args.read_only && shared.session.flush_all(commit).await.is_ok() {
-            return shared.view.wait_published(Instant::now() + publish).await;
-        }
-        shared.args.read_only
-    };
-    let (published, rest) = tokio::select! {
-        published = drain => (published, commit),
-        () = hurry => (false, Duration::from_secs(1)),
-    };
-    shared.view.stop().await;
-    let report = shared.session.close(rest).await;
-    if !report.is_clean() {
-        let exit = match report.error.clone().map(Failure::from) {
-            Some(Failure { exit: Exit::Held, .. }) => Exit::Held,
-            _ => Exit::NotStored,
-        };
-        let why = report.error.map(|error| format!(" ({error})")).unwrap_or_default();
-        let message = format!(
-            "unmounted, but {} files and {} are not in the store{why}; they are kept in {}; to send them: cwdfs mount {} {}",
-            report.left.files,
-            human_size(report.left.bytes),
-            report.kept_in.display(),
-            shared.args.store,
-            shared.args.mountpoint.display()
-        );
-        return Err(Failure::new(exit, message));
-    }
-    let note = "everything is in the store, but not all of it is published yet; the next mount goes on";
-    Ok(if published { Vec::new() } else { vec![note.to_owned()] })
-}
-
 async fn answer(shared: &Shared, request: Request, leave: &mpsc::Sender<Leave>) -> Response {
     match request {
-        Request::Status => Response::Status(Box::new(status(shared))),
+        Request::Status => Response::Status(Box::new(figures::status(shared))),
         Request::Flush { timeout_ms, view } => flush(shared, timeout_ms, view).await,
         Request::Refresh => match shared.view.refresh().await {
-            Ok(found) => Response::Done { notes: vec![format!("imported: {found:?}")] },
-            Err(error) => Response::Failed { exit: Exit::TryAgain.code(), message: error.to_string() },
+            Ok(_) if shared.args.read_only => Response::Done { notes: vec![FOLLOWS.to_owned()] },
+            Ok(found) => Response::Done { notes: vec![found.to_string()] },
+            Err(error) => response(Err(error.into())),
         },
         Request::Unmount { timeout_ms, force } => {
             let (tell, told) = oneshot::channel();
             let how = if force { Unmount::Detach } else { Unmount::IfIdle };
-            let wish = Leave { how, limit: timeout_ms.map(Duration::from_millis), answer: tell };
+            let until = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
             let gone =
                 || Response::Failed { exit: Exit::TryAgain.code(), message: "already unmounting".into() };
-            match leave.send(wish).await {
+            match leave.send(Leave { how, until, answer: tell }).await {
                 Ok(()) => told.await.unwrap_or_else(|_| gone()),
                 Err(_) => gone(),
             }
@@ -199,86 +216,24 @@ async fn answer(shared: &Shared, request: Request, leave: &mpsc::Sender<Leave>) 
     }
 }
 
+const FOLLOWS: &str = "this mount is read-only: it follows the writer, and has nothing of its own to do here";
+
 async fn flush(shared: &Shared, timeout_ms: Option<u64>, view: bool) -> Response {
-    let timeout = timeout_ms.map_or(shared.args.timeout, Duration::from_millis);
+    if shared.args.read_only {
+        return Response::Done { notes: vec![FOLLOWS.to_owned()] };
+    }
+    let timeout = timeout_ms.map_or(shared.args.reach.timeout, Duration::from_millis);
     let until = Instant::now() + timeout;
     if let Err(error) = shared.session.flush_all(timeout).await {
-        let failure = Failure::from(error);
+        let failure = Failure::from(error).not_stored();
         return Response::Failed { exit: failure.exit.code(), message: failure.line() };
     }
+    let mut notes = Vec::new();
     if view && !shared.view.wait_published(until).await {
-        let message =
-            format!("everything is in the store, but not all of it was published within {timeout:?}");
-        return Response::Failed { exit: Exit::NotStored.code(), message };
+        let left = shared.view.status().map_or(0, |view| view.pending_objects);
+        notes.push(format!(
+            "everything is in the store, but {left} objects were not published within {timeout:?}; publishing goes on"
+        ));
     }
-    Response::Done { notes: Vec::new() }
-}
-
-fn rfc3339(at: SystemTime) -> String {
-    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
-}
-
-fn of_millis(ms: u64) -> String {
-    rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(ms))
-}
-
-fn status(shared: &Shared) -> Status {
-    let session = shared.session.status();
-    let writer = session.writer.as_ref();
-    let why = match &shared.passthrough {
-        Passthrough::Unavailable(why) => Some(why.clone()),
-        Passthrough::Available { .. } => None,
-    };
-    let lease = writer.map(|w| LeaseStatus {
-        state: w.lease.to_owned(),
-        age_seconds: w.lease_age_ms as f64 / 1000.0,
-        by: w.lost_to.clone(),
-    });
-    let state = match writer.map(|w| w.lease) {
-        Some("fenced") => "fenced",
-        Some("deleted") => "deleted",
-        _ => "mounted",
-    };
-    Status {
-        version: env!("CARGO_PKG_VERSION").into(),
-        pid: std::process::id(),
-        store: shared.args.store.to_string(),
-        session: session.session.map(|id| format!("{:032x}", id.0)),
-        mountpoint: shared.args.mountpoint.display().to_string(),
-        state: state.into(),
-        mode: if shared.args.read_only { "follower" } else { "writer" }.into(),
-        durability: session.durability.into(),
-        mounted_at: rfc3339(shared.mounted_at),
-        passthrough: session.passthrough,
-        passthrough_off_because: why,
-        epoch: writer.map(|w| w.epoch.clone()).or_else(|| session.following.map(|f| f.epoch.to_string())),
-        holder: writer.map(|w| w.holder.clone()),
-        lease,
-        last_slot: writer
-            .map(|w| w.slot.0)
-            .or_else(|| session.following.map(|f| f.slot.0))
-            .filter(|slot| *slot > 0),
-        last_commit: writer.and_then(|w| w.committed_ms).map(of_millis),
-        uncommitted: Amount { files: session.uncommitted.files, bytes: session.uncommitted.bytes },
-        slots_in_flight: writer.map_or(0, |w| w.in_flight as u64),
-        view: shared.view.status().map(|v| ViewStatus {
-            unpublished: Amount { files: v.pending_objects, bytes: v.pending_bytes },
-            behind_seconds: v.lag.map(|lag| lag.as_secs_f64()),
-            unpublishable_names: v.unpublishable,
-            imported: v.imported + v.outside_deletes,
-            conflicts: v.conflicts,
-            skipped_keys: v.hostile_keys,
-            last_import: v.last_import.map(rfc3339),
-        }),
-        cache: CacheStatus {
-            dir: shared.cache.clone(),
-            used: session.cache.used,
-            limit: session.cache.limit,
-        },
-        last_error: writer
-            .and_then(|w| w.error.clone())
-            .map(|e| ErrorStatus { at: of_millis(e.at_ms), message: e.message }),
-        warnings: session.notices.into_iter().map(|notice| notice.message).collect(),
-        ..Status::default()
-    }
+    Response::Done { notes }
 }

@@ -1,37 +1,29 @@
 //! Serving a session: from the store to a mount that answers.
 
 use super::exit::{Exit, Failure};
-use super::location::Location;
-use super::options::{self, Fencing, MountArgs, PassthroughMode};
-use super::places::{self, Ground, SessionKey};
-use super::running::Running;
+use super::options::{self, MountArgs, PassthroughMode};
+use super::places::{self, Ground};
+use super::signals::Signals;
+use super::start::{Plan, start};
 use super::{daemon, log};
-use crate::control::registry::{self, Entry, Registry};
-use crate::control::{client, server};
-use crate::fuse::sys::MountSpec;
-use crate::fuse::{self, FuseOptions, Passthrough, probe};
-use crate::session::{Session, SessionOptions};
-use crate::store::{self, ObjectStore, S3Options, StoreOptions};
-use crate::view::{View, ViewOptions};
+use crate::control::{client, registry};
+use crate::fuse::{Passthrough, probe};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::mount::MountFlags;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::time::Duration;
 
-/// Threads that read requests.
-const THREADS: usize = 3;
-/// A follower's longest time between polls: the bound that people are told.
-const FOLLOW: Duration = Duration::from_secs(5);
+/// How long threads may take to end when everything else has.
+const TIDYING: Duration = Duration::from_secs(2);
 
 /// Mounts and serves until unmounted.
 pub fn run(mut args: MountArgs, flags: MountFlags) -> Result<Exit, Failure> {
     places::absolute(&mut args)?;
     args.mountpoint = client::mountpoint(&args.mountpoint)?;
     let (lazy, exclude) = globs(&args)?;
-    let key = SessionKey::of(&args.store, places::endpoint(&args).as_deref());
+    let key = args.store.session_key(args.reach.known_endpoint().as_deref());
     if is_free(&args, &key)?.is_none() {
-        println!("{} is already mounted at {}", args.store, args.mountpoint.display());
+        super::say(&format!("{} is already mounted at {}\n", args.store, args.mountpoint.display()))?;
         return Ok(Exit::Done);
     }
     log::start(&args)?;
@@ -39,20 +31,29 @@ pub fn run(mut args: MountArgs, flags: MountFlags) -> Result<Exit, Failure> {
     let passthrough = passthrough(&args, &cache)?;
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("cwdfs").build();
     let runtime = threads.map_err(|error| Failure::new(Exit::CannotStart, error))?;
+    let served = runtime.block_on(serve(Plan { args, flags, key, cache, lazy, exclude, passthrough }));
+    // A thread that hangs with a disk or a store does not keep us.
+    runtime.shutdown_timeout(TIDYING);
+    served
+}
+
+async fn serve(plan: Plan) -> Result<Exit, Failure> {
+    let args = plan.args.clone();
     let what = format!("cannot mount {} at {}", args.store, args.mountpoint.display());
-    runtime.block_on(async {
-        let start = start(&args, flags, &key, cache, (lazy, exclude), passthrough);
-        let (running, ended) = start.await.map_err(|failure| failure.context(what))?;
-        if args.daemon {
-            daemon::ready(&args)?;
-        }
-        tracing::info!(store = %args.store, mountpoint = %args.mountpoint.display(), "mounted");
-        running.until_the_end(ended).await
-    })
+    let mut signals = Signals::listen()?;
+    let running = start(plan, &mut signals).await.map_err(|failure| failure.context(what))?;
+    if args.daemon
+        && let Err(failure) = daemon::ready(&args)
+    {
+        running.give_up().await;
+        return Err(failure);
+    }
+    tracing::info!(store = %args.store, mountpoint = %args.mountpoint.display(), "mounted");
+    running.until_the_end(&mut signals).await
 }
 
 /// `None`: this very session is mounted there already.
-fn is_free(args: &MountArgs, key: &SessionKey) -> Result<Option<()>, Failure> {
+fn is_free(args: &MountArgs, key: &str) -> Result<Option<()>, Failure> {
     let mountpoint = &args.mountpoint;
     let mounted = match places::ground(mountpoint)? {
         Ground::Free { hides } => {
@@ -67,10 +68,7 @@ fn is_free(args: &MountArgs, key: &SessionKey) -> Result<Option<()>, Failure> {
         Ground::Taken(mounted) => mounted,
     };
     let known = registry::find(mountpoint).map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    if known
-        .as_ref()
-        .is_some_and(|e| e.is_alive() && e.device == mounted.device && e.session_key == key.as_str())
-    {
+    if known.as_ref().is_some_and(|e| e.is_alive() && e.device == mounted.device && e.session_key == key) {
         return Ok(None);
     }
     let what = format!(
@@ -106,101 +104,5 @@ fn passthrough(args: &MountArgs, cache: &Path) -> Result<Passthrough, Failure> {
             }
             found => Ok(found),
         },
-    }
-}
-
-async fn open_store(args: &MountArgs) -> Result<Arc<dyn ObjectStore>, Failure> {
-    let place = match &args.store {
-        Location::Directory(path) => store::Location::Dir { path: path.clone() },
-        Location::S3 { bucket, prefix } => {
-            store::Location::S3 { bucket: bucket.clone(), prefix: prefix.clone() }
-        }
-    };
-    let s3 = S3Options {
-        endpoint: args.endpoint.clone(),
-        region: args.region.clone(),
-        profile: args.profile.clone(),
-        virtual_host: args.virtual_host,
-        ..S3Options::default()
-    };
-    let opened = store::open(&place, &StoreOptions { s3, timeout: args.timeout }).await?;
-    Ok(opened.store)
-}
-
-async fn start(
-    args: &MountArgs,
-    flags: MountFlags,
-    key: &SessionKey,
-    cache: PathBuf,
-    (lazy, exclude): (Gitignore, Gitignore),
-    passthrough: Passthrough,
-) -> Result<(Running, tokio::sync::oneshot::Receiver<fuse::Ended>), Failure> {
-    if args.fencing == Fencing::None {
-        tracing::warn!("--fencing none: nothing keeps a second writer out");
-    }
-    let store = open_store(args).await?;
-    let options = session_options(args, cache.clone(), lazy, &passthrough);
-    let session = Session::start(store, options).await?;
-    let publish = ViewOptions {
-        publish: !args.no_publish,
-        exclude,
-        delay: args.publish_delay,
-        ..ViewOptions::default()
-    };
-    let view = View::start(Arc::clone(&session), session.journal.clone(), publish).await;
-    let view = view.map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    let flags = if args.read_only { flags | MountFlags::RDONLY } else { flags };
-    let mount = MountSpec {
-        source: args.store.to_string(),
-        mountpoint: args.mountpoint.clone(),
-        allow_other: args.allow_other,
-        flags,
-    };
-    let served =
-        FuseOptions { mount, passthrough: passthrough.clone(), following: args.read_only, threads: THREADS };
-    let (served, ended) = fuse::serve(&session, &served, &tokio::runtime::Handle::current())?;
-    let registry = Registry::own().map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    let pid = std::process::id();
-    let entry = Entry {
-        mountpoint: args.mountpoint.clone(),
-        device: served.device().to_owned(),
-        pid,
-        started: registry::started(pid).unwrap_or_default(),
-        socket: registry.socket(&args.mountpoint),
-        session_key: key.as_str().to_owned(),
-        store: args.store.to_string(),
-        cache,
-    };
-    let listener = registry
-        .prepare()
-        .and_then(|()| server::listen(&entry.socket))
-        .and_then(|listener| registry.add(&entry).map(|()| listener))
-        .map_err(|error| Failure::new(Exit::CannotStart, format!("{}: {error}", entry.socket.display())))?;
-    let args = args.clone();
-    let mounted_at = SystemTime::now();
-    Ok((Running::new(args, session, view, served, registry, entry, listener, passthrough, mounted_at), ended))
-}
-
-fn session_options(
-    args: &MountArgs,
-    cache_dir: PathBuf,
-    lazy: Gitignore,
-    passthrough: &Passthrough,
-) -> SessionOptions {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    SessionOptions {
-        cache_dir,
-        cache_size: args.cache_size,
-        durability: args.durability.into(),
-        lazy,
-        commit_interval: args.commit_interval,
-        timeout: args.timeout,
-        holder: format!("{host} pid {} at {}", std::process::id(), args.mountpoint.display()),
-        lease_ttl: args.lease_ttl,
-        takeover: args.takeover,
-        park_after: args.park_after.0,
-        read_only: args.read_only,
-        follow_interval: FOLLOW,
-        passthrough: passthrough.depth() > 0,
     }
 }

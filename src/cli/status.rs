@@ -68,6 +68,9 @@ fn text(status: &Status, now: OffsetDateTime) -> String {
     }
     let cache = &status.cache;
     line("cache", format!("{} of {} in {}", human_size(cache.used), human_size(cache.limit), cache.dir));
+    if let Some(within) = status.follows_within_seconds {
+        line("follows", format!("within {}", seconds(within)));
+    }
     line("passthrough", passthrough(status));
     if let Some(latency) = status.store_latency_ms {
         line("store latency", format!("{latency:.1} ms"));

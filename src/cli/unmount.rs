@@ -65,7 +65,7 @@ fn busy(entry: &Entry) -> Failure {
         "{}: in use by {by}; nothing was changed (end them, or unmount with --force)",
         entry.mountpoint.display()
     );
-    Failure::new(Exit::CannotStart, what)
+    Failure::new(Exit::TryAgain, what)
 }
 
 fn clear_dead(mountpoint: &Path) -> Result<Exit, Failure> {

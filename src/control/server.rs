@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio_util::task::TaskTracker;
 
 /// A request is far shorter.
 const LONGEST: u64 = 64 * 1024;
@@ -32,13 +33,13 @@ pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers clients until dropped.
-pub async fn run(listener: UnixListener, handler: Handler) {
+/// Answers clients until dropped; those that are being answered then are `clients`.
+pub async fn run(listener: UnixListener, handler: Handler, clients: TaskTracker) {
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
                 let handler = Arc::clone(&handler);
-                tokio::spawn(async move {
+                clients.spawn(async move {
                     if let Err(error) = serve(client, handler).await {
                         tracing::debug!(%error, "a client went away");
                     }
@@ -106,7 +107,7 @@ mod tests {
                 }
             })
         });
-        let server = tokio::spawn(run(listener, handler));
+        let server = tokio::spawn(run(listener, handler, TaskTracker::new()));
         let ask = |request: Request, limit| {
             let entry = entry.clone();
             tokio::task::spawn_blocking(move || client::ask(&entry, &request, limit))

@@ -1,6 +1,7 @@
 //! What `status` shows. `STATUS.md` beside this file documents the JSON form, which only grows.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Everything about a mount. Times are RFC 3339 in UTC, durations are seconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,10 @@ pub struct Status {
     pub salvage: Vec<String>,
     /// Of a request to the store, lately, in milliseconds.
     pub store_latency_ms: Option<f64>,
+    /// What was asked of the store since the mount, by operation.
+    pub requests: BTreeMap<String, Requests>,
+    /// A follower shows what was committed this long ago, or newer.
+    pub follows_within_seconds: Option<f64>,
     /// When the credentials end, where that is known.
     pub credentials_expire: Option<String>,
     /// The last failure of the store or of a commit.
@@ -92,6 +97,16 @@ pub struct ViewStatus {
     pub conflicts: u64,
     /// Keys that cannot be names here.
     pub skipped_keys: u64,
+    /// Objects that are not shown because a directory has their name.
+    pub shadowed: u64,
+    /// Imported files whose mode, owner and times are still to be read.
+    pub headers_pending: u64,
+    /// Objects written since the mount.
+    pub published: u64,
+    /// Objects removed since the mount.
+    pub deleted: u64,
+    /// Why nothing is published and imported any more.
+    pub stopped: Option<String>,
     /// When an import last ended.
     pub last_import: Option<String>,
 }
@@ -105,6 +120,19 @@ pub struct CacheStatus {
     pub used: u64,
     /// The bound of those that are in the store too.
     pub limit: u64,
+}
+
+/// Requests of one kind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Requests {
+    /// Asked for.
+    pub calls: u64,
+    /// Attempts beyond the first.
+    pub retries: u64,
+    /// That failed in the end.
+    pub failures: u64,
+    /// Of those that succeeded lately.
+    pub latency_ms: f64,
 }
 
 /// A failure.

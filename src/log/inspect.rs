@@ -129,17 +129,17 @@ fn line(record: &Record) -> String {
 impl fmt::Display for Overview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.lease {
-            None => writeln!(f, "no lease")?,
+            None => writeln!(f, "lease         none")?,
             Some(lease) => writeln!(
                 f,
-                "session {}: {:?}, epoch {}, holder {}, floor {}",
+                "session       {}\nlease         {:?}, epoch {}\nholder        {}\nfloor         {}",
                 lease.session, lease.state, lease.epoch, lease.holder, lease.floor
             )?,
         }
-        self.checkpoints.iter().try_for_each(|key| writeln!(f, "{key}"))?;
-        self.segments
-            .iter()
-            .try_for_each(|s| writeln!(f, "{} {} bytes", keys::segment(s.epoch, Slot(s.slot)), s.size))
+        self.checkpoints.iter().try_for_each(|key| writeln!(f, "checkpoint    {key}"))?;
+        self.segments.iter().try_for_each(|s| {
+            writeln!(f, "segment       {} ({} bytes)", keys::segment(s.epoch, Slot(s.slot)), s.size)
+        })
     }
 }
 
@@ -171,7 +171,7 @@ mod tests {
         }
         let overview = session(client.as_ref()).await.unwrap();
         assert_eq!((overview.segments.len(), overview.checkpoints.len()), (1, 0));
-        assert!(overview.to_string().contains("holder b"), "{overview}");
+        assert!(overview.to_string().contains("holder        b"), "{overview}");
         let views = segment(client.as_ref(), Slot(1)).await.unwrap();
         assert!(views[0].to_string().contains("sealed by 0000000002-"), "{}", views[0]);
         let key = Key::Meta { name: b"\x1b[31m".to_vec() };

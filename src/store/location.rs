@@ -4,6 +4,7 @@ use super::retry::{Retrying, Stats};
 use super::{DirStore, Kind, ObjectStore, Result, S3Options, S3Store, StoreError};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,13 +109,32 @@ impl Location {
         let readable: String = last.chars().take(40).map(plain).collect();
         format!("{readable}-{}", &blake3::hash(whole.as_bytes()).to_hex()[..24])
     }
+
+    /// A name for the server and bucket, whatever the prefix.
+    pub fn server_key(&self, endpoint: Option<&str>) -> String {
+        match self {
+            Location::S3 { bucket, .. } => {
+                Location::S3 { bucket: bucket.clone(), prefix: String::new() }.session_key(endpoint)
+            }
+            Location::Dir { .. } => self.session_key(None),
+        }
+    }
 }
 
+impl FromStr for Location {
+    type Err = String;
+
+    /// As [`Location::parse`], for a command line that names the text itself.
+    fn from_str(text: &str) -> std::result::Result<Location, String> {
+        Location::parse(text).map_err(|error| error.message)
+    }
+}
+
+/// The shortest form; it can be typed.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Location::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
-            Location::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Location::S3 { bucket, prefix } => write!(f, "{bucket}:{prefix}"),
             Location::Dir { path } => write!(f, "file://{}", path.display()),
         }
     }
@@ -152,8 +172,8 @@ fn check_prefix(prefix: &str) -> std::result::Result<(), &'static str> {
     if prefix.is_empty() {
         return Ok(());
     }
-    if prefix.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err("the prefix has an empty, `.` or `..` component");
+    if prefix.split('/').any(|part| matches!(part, "" | "." | ".." | ".cwdfs")) {
+        return Err("the prefix has an empty, `.`, `..` or `.cwdfs` component");
     }
     if prefix.chars().any(char::is_control) {
         return Err("the prefix has a control character");
@@ -175,11 +195,11 @@ mod tests {
     #[test]
     fn what_people_write_is_understood() {
         for (text, location, said) in [
-            ("demo:sid42", s3("demo", "sid42"), "s3://demo/sid42"),
-            ("demo:a/b/", s3("demo", "a/b"), "s3://demo/a/b"),
-            ("demo:", s3("demo", ""), "s3://demo"),
-            ("s3://demo", s3("demo", ""), "s3://demo"),
-            ("s3://demo/a:b", s3("demo", "a:b"), "s3://demo/a:b"),
+            ("demo:sid42", s3("demo", "sid42"), "demo:sid42"),
+            ("demo:a/b/", s3("demo", "a/b"), "demo:a/b"),
+            ("demo:", s3("demo", ""), "demo:"),
+            ("s3://demo", s3("demo", ""), "demo:"),
+            ("s3://demo/a:b", s3("demo", "a:b"), "demo:a:b"),
             ("file:///srv//x/./y/", Location::Dir { path: "/srv/x/y".into() }, "file:///srv/x/y"),
         ] {
             let parsed = Location::parse(text).unwrap();
@@ -200,6 +220,7 @@ mod tests {
             "demo:../x",
             "demo:a//b",
             "demo:a/./b",
+            "demo:a/.cwdfs",
             "de mo:x",
             "../x:y",
             "file://relative",

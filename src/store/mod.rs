@@ -12,14 +12,17 @@
 mod dir;
 mod error;
 pub mod faulty;
+mod gate;
 mod location;
 mod probe;
 mod retry;
 mod s3;
 mod types;
+mod unfenced;
 
 pub use dir::DirStore;
 pub use error::{Kind, StoreError};
+pub use gate::Gate;
 pub use location::{Location, Opened, StoreOptions, open};
 pub use probe::{Capabilities, probe};
 pub use retry::{Counts, Retrying, Stats};
@@ -27,6 +30,7 @@ pub use s3::{S3Options, S3Store};
 pub use types::{
     Condition, CopyOptions, ETag, ListPage, Listed, Object, ObjectMeta, Part, PutOptions, UploadId,
 };
+pub use unfenced::Unfenced;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -3,13 +3,14 @@
 use super::{Condition, CopyOptions, ETag, Kind, ObjectStore, PutOptions, Result};
 use bytes::Bytes;
 use futures::future::join_all;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// How many race for one key.
 const RACERS: usize = 4;
 
 /// What a store keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// A put with If-None-Match or If-Match has exactly one winner. Without it nobody can be fenced.
     pub conditional_put: bool,

@@ -50,18 +50,25 @@ pub struct Counts {
 /// What was seen of a store.
 pub struct Stats {
     counts: Mutex<BTreeMap<&'static str, Counts>>,
+    latency_ms: Mutex<Option<f64>>,
     last_error: Mutex<Option<(SystemTime, StoreError)>>,
     s3: Option<Arc<S3Store>>,
 }
 
 impl Stats {
     pub(super) fn new(s3: Option<Arc<S3Store>>) -> Self {
-        Stats { counts: Mutex::default(), last_error: Mutex::default(), s3 }
+        Stats { counts: Mutex::default(), latency_ms: Mutex::default(), last_error: Mutex::default(), s3 }
     }
 
     /// By operation.
     pub fn counts(&self) -> BTreeMap<&'static str, Counts> {
         self.counts.lock().clone()
+    }
+
+    /// A moving average of the time of successful attempts of any kind, in milliseconds; `None` before the
+    /// first.
+    pub fn latency_ms(&self) -> Option<f64> {
+        *self.latency_ms.lock()
     }
 
     /// The last attempt that failed for a reason worth telling, and when.
@@ -81,9 +88,11 @@ impl Stats {
     fn succeeded(&self, operation: &'static str, took: Duration) {
         let took = took.as_secs_f64() * 1000.0;
         self.note(operation, |counts| {
-            let first = counts.latency_ms == 0.0;
-            counts.latency_ms = if first { took } else { counts.latency_ms * 0.8 + took * 0.2 };
+            let before = (counts.latency_ms > 0.0).then_some(counts.latency_ms);
+            counts.latency_ms = average(before, took);
         });
+        let mut latency = self.latency_ms.lock();
+        *latency = Some(average(*latency, took));
     }
 
     fn failed(&self, error: &StoreError) {
@@ -91,6 +100,10 @@ impl Stats {
             *self.last_error.lock() = Some((SystemTime::now(), error.clone()));
         }
     }
+}
+
+fn average(before: Option<f64>, now: f64) -> f64 {
+    before.map_or(now, |before| before * 0.8 + now * 0.2)
 }
 
 /// A store whose requests are tried again.

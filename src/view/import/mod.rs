@@ -22,6 +22,7 @@ use crate::session::outside::Outside;
 use crate::store::Listed;
 use compare::{Difference, Differences};
 use futures::stream::StreamExt;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -44,6 +45,20 @@ pub struct Imported {
     pub conflicts: u64,
     /// Objects that could not be imported this time.
     pub failed: u64,
+}
+
+impl fmt::Display for Imported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Imported { listed, imported, deleted, conflicts, failed } = self;
+        write!(
+            f,
+            "{listed} objects looked at, {imported} imported, {deleted} deleted, {conflicts} in conflict"
+        )?;
+        match failed {
+            0 => Ok(()),
+            _ => write!(f, ", {failed} could not be read now and are tried again"),
+        }
+    }
 }
 
 impl Imported {

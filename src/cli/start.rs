@@ -1,0 +1,202 @@
+//! Starting: from the store to a mount that answers.
+//!
+//! Invariant: a start that fails or is broken off leaves nothing mounted, and gives the session back.
+
+use super::exit::{Exit, Failure};
+use super::options::MountArgs;
+use super::reach::Reached;
+use super::running::{Running, Shared};
+use super::signals::{self, Signals};
+use crate::control::registry::{self, Entry, Registry};
+use crate::control::server;
+use crate::fuse::sys::{MountSpec, Unmount};
+use crate::fuse::{self, FuseOptions, Passthrough, Served};
+use crate::session::{Session, SessionOptions};
+use crate::view::{View, ViewOptions};
+use ignore::gitignore::Gitignore;
+use rustix::mount::MountFlags;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+/// Threads that read requests.
+const THREADS: usize = 3;
+/// A follower's longest time between polls: the bound that people are told.
+pub const FOLLOW: Duration = Duration::from_secs(5);
+/// How long a start that failed may take to give the session back.
+const GIVING_BACK: Duration = Duration::from_secs(5);
+
+/// A mount to be made, checked as far as that is possible without the store.
+pub struct Plan {
+    /// The options; paths are absolute.
+    pub args: MountArgs,
+    /// Of the mount.
+    pub flags: MountFlags,
+    /// The session's name on this machine.
+    pub key: String,
+    /// Its folder in the cache.
+    pub cache: PathBuf,
+    /// `--lazy`.
+    pub lazy: Gitignore,
+    /// `--publish-exclude`.
+    pub exclude: Gitignore,
+    /// What the probe found.
+    pub passthrough: Passthrough,
+}
+
+/// What is open already, should the rest fail.
+#[derive(Default)]
+struct Begun {
+    session: OnceLock<Arc<Session>>,
+    view: OnceLock<Arc<View>>,
+}
+
+/// Mounts; the mount answers when this returns.
+pub async fn start(plan: Plan, signals: &mut Signals) -> Result<Running, Failure> {
+    let begun = Begun::default();
+    let failure = tokio::select! {
+        started = stages(&plan, &begun) => match started {
+            Ok(running) => return Ok(running),
+            Err(failure) => failure,
+        },
+        why = broken_off(&plan.args, signals) => {
+            Failure::new(Exit::TryAgain, format!("{why} before the mount answered; nothing is mounted"))
+        }
+    };
+    let again = signals.next();
+    tokio::select! {
+        given = tokio::time::timeout(GIVING_BACK * 2, begun.give_back()) => if given.is_err() {
+            tracing::warn!("the session could not be closed in time; its lease runs out by itself");
+        },
+        _ = again => {}
+    }
+    Err(failure)
+}
+
+/// Returns when a signal comes, or when the command that waits for this daemon is gone.
+async fn broken_off(args: &MountArgs, signals: &mut Signals) -> String {
+    let caller_gone = async {
+        match args.daemon {
+            true => signals::reader_gone().await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        name = signals.next() => name.to_owned(),
+        () = caller_gone => "the command that waited for it ended".to_owned(),
+    }
+}
+
+impl Begun {
+    async fn give_back(&self) {
+        if let Some(view) = self.view.get() {
+            view.stop().await;
+        }
+        if let Some(session) = self.session.get() {
+            let report = session.close(GIVING_BACK).await;
+            if let Some(error) = report.error {
+                tracing::warn!(%error, "the session was not closed cleanly");
+            }
+        }
+    }
+}
+
+async fn stages(plan: &Plan, begun: &Begun) -> Result<Running, Failure> {
+    let args = &plan.args;
+    let reached = match args.read_only {
+        true => Reached::to_read(&args.store, &args.reach).await?,
+        false => Reached::to_write(&args.store, &args.reach, args.fencing).await?,
+    };
+    let session = Session::start(Arc::clone(&reached.store), session_options(plan)).await?;
+    // Set once, here.
+    let session = Arc::clone(begun.session.get_or_init(|| session));
+    let publish = ViewOptions {
+        publish: !args.no_publish,
+        exclude: plan.exclude.clone(),
+        delay: args.publish_delay,
+        delete_conditions: args.read_only || reached.deletes_with_condition().await?,
+        ..ViewOptions::default()
+    };
+    let view = View::start(Arc::clone(&session), session.journal.clone(), publish).await?;
+    let view = Arc::clone(begun.view.get_or_init(|| view));
+    mount(plan, reached, session, view)
+}
+
+/// Mounts what is open, and makes the mount known.
+fn mount(plan: &Plan, reached: Reached, session: Arc<Session>, view: Arc<View>) -> Result<Running, Failure> {
+    let args = &plan.args;
+    let registry = Registry::own().map_err(|error| Failure::new(Exit::CannotStart, error))?;
+    let socket = registry.socket(&args.mountpoint);
+    let failed = |error| Failure::new(Exit::CannotStart, format!("{}: {error}", socket.display()));
+    let listener = registry.prepare().and_then(|()| server::listen(&socket)).map_err(failed)?;
+    let (served, ended) = fuse::serve(&session, &fuse_options(plan), &tokio::runtime::Handle::current())?;
+    let entry = entry(plan, &registry, &served);
+    if let Err(error) = registry.add(&entry) {
+        take_away(&served);
+        return Err(failed(error));
+    }
+    let shared = Shared {
+        args: args.clone(),
+        session,
+        view,
+        served,
+        passthrough: plan.passthrough.clone(),
+        mounted_at: SystemTime::now(),
+        cache: plan.cache.clone(),
+        stats: reached.stats,
+        leaving: Default::default(),
+    };
+    Ok(Running { shared: Arc::new(shared), registry, entry, listener, ended })
+}
+
+fn take_away(served: &Served) {
+    if let Err(error) = served.unmount(Unmount::Detach) {
+        tracing::error!(%error, "the mount could not be taken away; it ends with this process");
+    }
+}
+
+fn fuse_options(plan: &Plan) -> FuseOptions {
+    let args = &plan.args;
+    let flags = if args.read_only { plan.flags | MountFlags::RDONLY } else { plan.flags };
+    let mount = MountSpec {
+        source: args.store.to_string(),
+        mountpoint: args.mountpoint.clone(),
+        allow_other: args.allow_other,
+        flags,
+    };
+    FuseOptions { mount, passthrough: plan.passthrough.clone(), following: args.read_only, threads: THREADS }
+}
+
+fn entry(plan: &Plan, registry: &Registry, served: &Served) -> Entry {
+    let (args, pid) = (&plan.args, std::process::id());
+    Entry {
+        mountpoint: args.mountpoint.clone(),
+        device: served.device().to_owned(),
+        pid,
+        started: registry::started(pid).unwrap_or_default(),
+        socket: registry.socket(&args.mountpoint),
+        session_key: plan.key.clone(),
+        store: args.store.to_string(),
+        cache: plan.cache.clone(),
+    }
+}
+
+fn session_options(plan: &Plan) -> SessionOptions {
+    let args = &plan.args;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    SessionOptions {
+        cache_dir: plan.cache.clone(),
+        cache_size: args.cache_size,
+        durability: args.durability.into(),
+        lazy: plan.lazy.clone(),
+        commit_interval: args.commit_interval,
+        timeout: args.reach.timeout,
+        holder: format!("{host} pid {} at {}", std::process::id(), args.mountpoint.display()),
+        lease_ttl: args.lease_ttl,
+        takeover: args.takeover,
+        park_after: args.park_after.0,
+        read_only: args.read_only,
+        follow_interval: FOLLOW,
+        passthrough: plan.passthrough.depth() > 0,
+    }
+}

@@ -202,6 +202,10 @@ pub struct MountArgs {
     #[arg(long, env = "CWDFS_LOG_LEVEL", value_name = "LEVEL", default_value = "info", help_heading = LOG)]
     pub log_level: LogLevel,
 
+    /// For tests: the log is shortened after a few commits instead of hundreds.
+    #[arg(long, hide = true)]
+    pub keep_for_tests: bool,
+
     /// We are the daemon of another `cwdfs mount`, which reads our standard output.
     #[arg(long, hide = true)]
     pub daemon: bool,

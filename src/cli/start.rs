@@ -11,7 +11,7 @@ use crate::control::registry::{self, Entry, Registry};
 use crate::control::server;
 use crate::fuse::sys::{MountSpec, Unmount};
 use crate::fuse::{self, FuseOptions, Passthrough, Served};
-use crate::session::{Session, SessionOptions};
+use crate::session::{KeepOptions, Session, SessionOptions};
 use crate::view::{View, ViewOptions};
 use ignore::gitignore::Gitignore;
 use rustix::mount::MountFlags;
@@ -197,6 +197,7 @@ fn session_options(plan: &Plan) -> SessionOptions {
         park_after: args.park_after.0,
         read_only: args.read_only,
         follow_interval: FOLLOW,
+        keep: if args.keep_for_tests { KeepOptions::for_tests() } else { KeepOptions::default() },
         passthrough: plan.passthrough.depth() > 0,
     }
 }

@@ -19,6 +19,9 @@ pub(super) struct Base {
 }
 
 impl Base {
+    /// The empty tree before the first slot.
+    pub const EMPTY: Base = Base { epoch: Epoch { counter: 0, nonce: 0 }, slot: Slot(0), checksum: None };
+
     pub fn read(conn: &Connection) -> Result<Option<Base>> {
         get_meta(conn, meta::BASE)
     }

@@ -22,6 +22,8 @@ pub(super) mod meta {
     pub const BASE: &str = "base";
     /// `Slot`: `recent` is complete for later ones.
     pub const CHANGES_FROM: &str = "changes-from";
+    /// `Slot`: of blobs that died up to it, the accounts may know nothing; absent: 0.
+    pub const ACCOUNTS_FROM: &str = "accounts-from";
     /// `String`: the boot of the machine in which this was last opened.
     pub const BOOT: &str = "boot";
     /// `Epoch`: as whom this folder's process last took the session.

@@ -32,7 +32,10 @@ pub(super) fn look(conn: &Connection, existed: bool) -> Result<Found> {
     put_meta(conn, meta::BOOT, &boot)?;
     let session: Option<SessionId> = get_meta(conn, meta::SESSION)?;
     let chosen = slots(conn)?.iter().map(|c| (c.epoch, c.slot, c.checksum, c.last_seq)).collect();
-    let base = Base::read(conn)?.zip(session).map(|(base, session)| LocalBase {
+    // Bound, and based on no slot: the session was new, and nothing is known to be committed. While a
+    // checkpoint is being loaded it is not bound either.
+    let base = session.map(|_| Base::read(conn)).transpose()?;
+    let base = base.map(|base| base.unwrap_or(Base::EMPTY)).zip(session).map(|(base, session)| LocalBase {
         session,
         epoch: base.epoch,
         slot: base.slot,

@@ -67,7 +67,7 @@ impl RecoverySink for JournalSink {
         // What is under way is of a checkpoint that is given up; the reset behind it removes it.
         self.under_way.clear();
         self.change(&[], |conn| {
-            for name in [meta::BASE, meta::SESSION, meta::CHANGES_FROM] {
+            for name in [meta::BASE, meta::SESSION, meta::CHANGES_FROM, meta::ACCOUNTS_FROM] {
                 delete_meta(conn, name)?;
             }
             conn.execute_batch("DELETE FROM base; DELETE FROM recent; DELETE FROM blob;")
@@ -110,6 +110,7 @@ impl RecoverySink for JournalSink {
             conn.execute("UPDATE recent SET slot = ?", [slot.0 as i64]).during("noting changed rows")?;
             base::book(conn, slot, &blobs)?;
             put_meta(conn, meta::CHANGES_FROM, &image)?;
+            put_meta(conn, meta::ACCOUNTS_FROM, &slot)?;
             Base { epoch, slot, checksum: None }.write(conn)
         })
     }

@@ -6,7 +6,7 @@ use super::overlay::Hold;
 use super::{Journal, Result, Shared};
 use crate::log::ids::{Blob, Epoch, Slot};
 use crate::log::row::{KeyBytes, Record};
-use crate::log::source::{Committed, LocalError, Snapshot};
+use crate::log::source::{Committed, LocalError, Move, Snapshot};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 use std::sync::Arc;
@@ -106,6 +106,41 @@ impl Committed for Journal {
         Ok(blobs)
     }
 
+    fn dead_among(&self, blobs: &[Blob], floor: Slot) -> Result<Vec<Blob>> {
+        let dead = |conn: &Connection| {
+            let complete = get_meta::<Slot>(conn, meta::ACCOUNTS_FROM)?.unwrap_or_default();
+            let mut since = conn
+                .prepare_cached("SELECT CASE WHEN live <= 0 THEN dead ELSE ?2 END FROM blob WHERE name = ?1")
+                .during("reading the blobs' accounts")?;
+            let mut dead = Vec::new();
+            for blob in blobs {
+                let known: Option<i64> = since
+                    .query_row((pack(blob), i64::MAX), |r| r.get(0))
+                    .optional()
+                    .during("reading the blobs' accounts")?;
+                let since = match (known, blob) {
+                    (Some(slot), _) => Slot(slot as u64),
+                    // Segments before the accounts begin may have lost their content at any slot up to then.
+                    (None, Blob::Segment { slot, .. }) => complete.max(*slot),
+                    (None, _) => continue,
+                };
+                if since <= floor {
+                    dead.push(blob.clone());
+                }
+            }
+            Ok(dead)
+        };
+        let mut dead = self.shared.readers.with(dead)?;
+        // After the database, as in dead_blobs.
+        let overlay = self.shared.overlay.read();
+        dead.retain(|blob| !overlay.needs(blob));
+        Ok(dead)
+    }
+
+    fn live_segments(&self) -> Result<Vec<(Epoch, Slot, u64)>> {
+        self.shared.readers.with(live_segments)
+    }
+
     fn live_bytes(&self, blob: &Blob) -> Result<u64> {
         let live: Option<i64> = self.shared.readers.with(|conn| {
             conn.prepare_cached("SELECT live FROM blob WHERE name = ?")
@@ -146,6 +181,8 @@ impl Committed for Journal {
 
     fn forget_changes(&self, slot: Slot) -> Result<()> {
         self.shared.queue.run(move |conn| {
+            let oldest = live_segments(conn)?.iter().map(|(_, slot, _)| Slot(slot.0.saturating_sub(1))).min();
+            let slot = oldest.map_or(slot, |oldest| oldest.min(slot));
             if get_meta::<Slot>(conn, meta::CHANGES_FROM)?.unwrap_or_default() >= slot {
                 return Ok(());
             }
@@ -160,39 +197,60 @@ impl Committed for Journal {
         Ok(bytes.filter(|b| b.len() == len as usize))
     }
 
-    fn relocate(&self, changes: Vec<(Vec<u8>, Record)>) -> Result<usize> {
-        let mut changed = 0;
+    fn relocate(&self, moves: &[Move]) -> Result<usize> {
+        let mut made = 0;
         // In portions, so that writers are not kept out for long.
-        for portion in changes.chunks(256) {
-            changed += self.relocate_portion(portion)?;
+        for portion in moves.chunks(256) {
+            made += self.relocate_portion(portion)?;
         }
-        Ok(changed)
+        Ok(made)
     }
 }
 
 impl Journal {
-    fn relocate_portion(&self, changes: &[(Vec<u8>, Record)]) -> Result<usize> {
+    fn relocate_portion(&self, moves: &[Move]) -> Result<usize> {
         self.check_writable()?;
         loop {
             let generation = self.shared.overlay.read().generation;
-            let read = |conn: &Connection| changes.iter().map(|(_, r)| base::get(conn, &r.key)).collect();
-            let committed: Vec<Option<Vec<u8>>> = self.shared.readers.with(read)?;
+            let committed = self.shared.readers.with(|conn| {
+                let rows = moves.iter().map(|m| {
+                    m.expected.iter().map(|(key, _)| base::get(conn, key)).collect::<Result<Vec<_>>>()
+                });
+                rows.collect::<Result<Vec<_>>>()
+            })?;
             let mut overlay = self.shared.overlay.write();
             if overlay.generation != generation {
                 continue;
             }
-            let records: Vec<Record> = changes
-                .iter()
-                .zip(&committed)
-                .filter(|((expected, record), committed)| match overlay.get(&record.key) {
+            let still = |(m, rows): &(&Move, &Vec<Option<Vec<u8>>>)| {
+                m.expected.iter().zip(rows.iter()).all(|((key, expected), row)| match overlay.get(key) {
                     Some(newest) => newest.as_deref() == Some(expected.as_slice()),
-                    None => committed.as_ref() == Some(expected),
+                    None => row.as_ref() == Some(expected),
                 })
-                .map(|((_, record), _)| record.clone())
-                .collect();
-            let count = records.len();
+            };
+            let made: Vec<&Move> = moves.iter().zip(&committed).filter(still).map(|(m, _)| m).collect();
+            let count = made.len();
+            let records = made.into_iter().flat_map(|m| m.records.iter().cloned()).collect();
             self.shared.append(&mut overlay, records, Hold::Free)?;
             return Ok(count);
         }
     }
 }
+
+/// The segments that committed rows take content from.
+fn live_segments(conn: &Connection) -> Result<Vec<(Epoch, Slot, u64)>> {
+    let rows: Vec<(Vec<u8>, i64)> = conn
+        .prepare_cached("SELECT name, live FROM blob WHERE live > 0 AND name < ?")
+        .and_then(|mut s| s.query_map([FIRST_OTHER], |r| Ok((r.get(0)?, r.get(1)?)))?.collect())
+        .during("looking for segments with content")?;
+    let mut live = Vec::with_capacity(rows.len());
+    for (name, bytes) in rows {
+        if let Blob::Segment { epoch, slot } = unpack(&name)? {
+            live.push((epoch, slot, bytes as u64));
+        }
+    }
+    Ok(live)
+}
+
+/// Packed names of segments start with the byte 0, those of other blobs with a greater one.
+const FIRST_OTHER: [u8; 1] = [1];

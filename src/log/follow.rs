@@ -8,7 +8,7 @@ use super::checkpoint;
 use super::error::LogError;
 use super::ids::{Epoch, SessionId, Slot, keys};
 use super::lease::Lease;
-use super::recover::{Fetched, fetch};
+use super::recover::{Fetched, fetch, is_unreadable};
 use super::segment::Kind;
 use super::source::RecoverySink;
 use crate::store::ObjectStore;
@@ -113,7 +113,7 @@ impl Follower {
                     self.place = Some(Place { session, epoch: target.epoch, slot: target.slot });
                     return Ok(true);
                 }
-                Err(error @ LogError::Damaged { .. }) => {
+                Err(error) if is_unreadable(&error) => {
                     tracing::warn!(%error, "falling back to an older checkpoint");
                     damage.get_or_insert(error);
                 }

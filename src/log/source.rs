@@ -172,6 +172,13 @@ pub trait Committed: Send + Sync + 'static {
     /// Blobs no committed row at `floor` or later, no uncommitted change, and no open inode refers to.
     fn dead_blobs(&self, floor: Slot) -> Result<Vec<Blob>, LocalError>;
 
+    /// Those of `blobs` that no committed row at `floor` or later, no uncommitted change, and no open inode
+    /// refers to. A segment that nothing here knows never had content that a row took.
+    fn dead_among(&self, blobs: &[Blob], floor: Slot) -> Result<Vec<Blob>, LocalError>;
+
+    /// The segments that committed rows still take content from, each with those bytes.
+    fn live_segments(&self) -> Result<Vec<(Epoch, Slot, u64)>, LocalError>;
+
     /// Bytes of `blob` that rows still refer to, at the floor or later; 0 for an unknown blob.
     fn live_bytes(&self, blob: &Blob) -> Result<u64, LocalError>;
 
@@ -182,13 +189,23 @@ pub trait Committed: Send + Sync + 'static {
     /// These dead blobs are gone from the store.
     fn forget_blobs(&self, blobs: &[Blob]) -> Result<(), LocalError>;
 
-    /// An image of the tree after `slot` is in the store: what changed up to it need not be told apart again.
+    /// An image of the tree after `slot` is in the store: what changed up to it need not be told apart again,
+    /// but for what changed since the oldest segment with content was made, which packing asks for.
     fn forget_changes(&self, slot: Slot) -> Result<(), LocalError>;
 
     /// A piece's bytes, where the journal still holds them.
     fn piece(&self, blob: &Blob, offset: u64, len: u32) -> Result<Option<Bytes>, LocalError>;
 
-    /// Changes rows as one uncommitted change, each only if it still has the value expected of it; returns
-    /// how many were changed.
-    fn relocate(&self, changes: Vec<(Vec<u8>, Record)>) -> Result<usize, LocalError>;
+    /// Changes rows as uncommitted changes, each move whole or not at all: only if all that it expects is
+    /// still so. Returns how many moves were made.
+    fn relocate(&self, moves: &[Move]) -> Result<usize, LocalError>;
+}
+
+/// Rows that get other values because their content lies elsewhere now.
+#[derive(Debug, Clone, Default)]
+pub struct Move {
+    /// The rows, and what they were when the content was read.
+    pub expected: Vec<(KeyBytes, Vec<u8>)>,
+    /// What becomes of them.
+    pub records: Vec<Record>,
 }

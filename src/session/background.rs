@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing here keeps a session alive; it ends with the session, or when that is closed.
 
-use super::Session;
+use super::{Session, keeper};
 use crate::log::lease::{Hold, Lease};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -25,6 +25,7 @@ impl Session {
         lease.keep(&self.runtime);
         self.spawn(stop, watch_hold(Arc::downgrade(self), lease.clone()));
         self.spawn(stop, capture_regularly(Arc::downgrade(self), self.options.commit_interval));
+        self.spawn(stop, keeper::keep(Arc::downgrade(self), lease.clone(), writer.committer.watch()));
         if let Some(after) = self.options.park_after {
             self.spawn(stop, park_when_quiet(Arc::downgrade(self), lease, after));
         }

@@ -10,11 +10,11 @@ use super::file::PendingCapture;
 use super::node::Orphan;
 use super::{Session, SessionError, Writer};
 use crate::journal::{Entry, Journal};
-use crate::log::ids::Ino;
+use crate::log::ids::{Blob, Ino};
 use crate::log::row::{Cookie, DentryRow, Home, InodeRow, Key, Record, Time, meta};
 use crate::log::source::{LocalError, Seq};
 use parking_lot::MutexGuard;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
 /// Inode numbers that were not given out yet.
@@ -78,7 +78,11 @@ impl Session {
             _ => Vec::new(),
         };
         let xattrs = self.journal.xattrs(ino)?.into_iter().collect();
-        Ok(Orphan { row, xattrs, extents: extents.into_iter().collect() })
+        // Before the rows go, so that no sweep comes in between.
+        let blobs: HashSet<Blob> = extents.iter().map(|(_, row)| row.blob.clone()).collect();
+        let blobs: Vec<Blob> = blobs.into_iter().collect();
+        let pins = (!blobs.is_empty()).then(|| self.journal.pin_blobs(&blobs));
+        Ok(Orphan { row, xattrs, extents: extents.into_iter().collect(), _pins: pins })
     }
 
     /// The writer that we follow has removed an inode: it lives on here while somebody knows it.

@@ -53,6 +53,9 @@ impl Session {
         if self.writer.is_some() && self.alive().is_ok() {
             error = self.flush_all(drain).await.err();
         }
+        if error.is_none() {
+            self.keep_at_close(drain).await;
+        }
         let left = self.unstored();
         let released = self.end_writer(left.is_nothing() && error.is_none()).await;
         for ended in [self.close_data(), self.journal.settle().map_err(SessionError::from)] {

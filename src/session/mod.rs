@@ -19,6 +19,7 @@ mod error;
 mod file;
 mod follow;
 mod invalidate;
+mod keeper;
 mod level;
 mod link;
 mod lookup;
@@ -38,7 +39,7 @@ mod xattr;
 
 pub use close::CloseReport;
 pub use error::SessionError;
-pub use options::{Durability, SessionOptions};
+pub use options::{Durability, KeepOptions, SessionOptions};
 
 use crate::journal::Journal;
 use crate::log::blobs::BlobNames;
@@ -102,4 +103,6 @@ pub(crate) struct Writer {
     numbers: Mutex<change::Numbers>,
     /// The key of the directory cookies.
     cookie_key: [u8; 16],
+    /// How short the log is; held while it is being shortened.
+    keeping: tokio::sync::Mutex<keeper::Keeping>,
 }

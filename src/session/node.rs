@@ -6,6 +6,7 @@
 //!   rows live here and only here, and go with the last use and the kernel's last lookup.
 
 use super::file::Slot;
+use crate::journal::PinGuard;
 use crate::log::ids::Ino;
 use crate::log::row::{ExtentRow, InodeRow};
 use bytes::Bytes;
@@ -23,6 +24,8 @@ pub(super) struct Orphan {
     pub xattrs: BTreeMap<Vec<u8>, Bytes>,
     /// Content as of the last capture, by offset.
     pub extents: BTreeMap<u64, ExtentRow>,
+    /// Keeps that content from collection.
+    pub _pins: Option<PinGuard>,
 }
 
 /// An inode in use.
@@ -158,7 +161,9 @@ impl Nodes {
     /// Undoes [`Nodes::orphan`] after a change that failed.
     pub(super) fn adopt(&self, ino: Ino) {
         if let Some(node) = self.get(ino) {
-            *node.orphan.write() = None;
+            let orphan = node.orphan.write().take();
+            // Its pins take the journal's locks: not under the orphan's.
+            drop(orphan);
         }
         self.let_go(ino, |_| ());
     }
@@ -217,7 +222,7 @@ mod tests {
             home: None,
             target: Vec::new(),
         };
-        Orphan { row, xattrs: BTreeMap::new(), extents: BTreeMap::new() }
+        Orphan { row, xattrs: BTreeMap::new(), extents: BTreeMap::new(), _pins: None }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::api::Result;
 use super::change::{Numbers, next_ino};
+use super::keeper::Keeping;
 use super::make::root_row;
 use super::node::Nodes;
 use super::status::Notices;
@@ -10,7 +11,7 @@ use crate::journal::{Found, Journal, JournalOptions};
 use crate::log::blobs::BlobNames;
 use crate::log::clock::SystemClock;
 use crate::log::committer::{Committer, CommitterConfig};
-use crate::log::ids::{Epoch, Ino};
+use crate::log::ids::Ino;
 use crate::log::lease::LeaseOptions;
 use crate::log::recover::{Lineage, Recovered, recover};
 use crate::log::row::{Key, Record, meta};
@@ -19,11 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
-
-/// Where the journal keeps facts of ours.
-const FACTS: &str = "session";
-/// The epoch that this cache folder wrote in last: its holder is dead once we hold the folder's lock.
-const LAST_EPOCH: &[u8] = b"last-epoch";
 
 /// Slots under way at once.
 const IN_FLIGHT: usize = 8;
@@ -41,11 +37,12 @@ impl Session {
             holder: options.holder.clone(),
             ttl: options.lease_ttl,
             takeover: options.takeover,
-            dead: last_epoch(&journal)?,
+            // It had this folder, whose lock we hold now.
+            dead: found.writer,
             clock: SystemClock::shared(),
         };
         let recovered = recover(store.clone(), lease, found.base.clone(), &mut journal.sink()).await?;
-        note_epoch(&journal, recovered.lease.epoch())?;
+        journal.writing_as(Some(recovered.lease.epoch()))?;
         let ours = settle_lineage(&journal, &recovered, &notices)?;
         journal.bind(recovered.lease.session())?;
         make_root(&journal)?;
@@ -149,6 +146,7 @@ fn start_writer(
         names: Arc::new(BlobNames::new(recovered.lease.epoch())),
         numbers: parking_lot::Mutex::new(Numbers { next, reserved: next }),
         cookie_key: journal.cookie_key()?,
+        keeping: tokio::sync::Mutex::new(Keeping::after(recovered)),
     })
 }
 
@@ -192,15 +190,4 @@ fn make_root(journal: &Journal) -> Result<()> {
         Record::put(&Key::Inode { ino: Ino::ROOT }, &root_row()),
     ])?;
     Ok(())
-}
-
-fn last_epoch(journal: &Journal) -> Result<Option<Epoch>> {
-    let fact = journal.local_get(FACTS, LAST_EPOCH)?;
-    // A fact that cannot be read only means that we wait for the lease.
-    Ok(fact.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok()))
-}
-
-fn note_epoch(journal: &Journal, epoch: Epoch) -> Result<()> {
-    journal.local_put(FACTS, LAST_EPOCH, Some(epoch.to_string().into_bytes()))?;
-    Ok(journal.settle()?)
 }

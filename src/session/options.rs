@@ -43,6 +43,51 @@ pub struct SessionOptions {
     pub read_only: bool,
     /// A follower's longest time between polls.
     pub follow_interval: Duration,
+    /// When the log is shortened.
+    pub keep: KeepOptions,
     /// Files may be opened in passthrough mode (the kernel and our privileges allow it).
     pub passthrough: bool,
+}
+
+/// When the log is shortened and what it leaves behind is deleted. A log's cost is that of replaying it: its
+/// bytes, and 64 KiB for each slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepOptions {
+    /// A checkpoint is made once the log since the last one costs as much.
+    pub busy: u64,
+    /// The same at the end of the session, and once nothing was committed for [`KeepOptions::idle`].
+    pub quiet: u64,
+    /// A checkpoint is an image instead of a delta once the log since the last image (its bytes, and 16 KiB for
+    /// each slot) weighs as much, and as much as that image.
+    pub image: u64,
+    /// See [`KeepOptions::quiet`].
+    pub idle: Duration,
+    /// How long after the floor was raised what is dead at it is deleted: readers without a lease may be as
+    /// far behind. A follower polls every few seconds.
+    pub grace: Duration,
+}
+
+impl Default for KeepOptions {
+    fn default() -> KeepOptions {
+        KeepOptions {
+            busy: 16 << 20,
+            quiet: 2 << 20,
+            image: 4 << 20,
+            idle: Duration::from_secs(5),
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+impl KeepOptions {
+    /// So small that a test gets to see it all within seconds.
+    pub fn for_tests() -> KeepOptions {
+        KeepOptions {
+            busy: 1 << 20,
+            quiet: 256 << 10,
+            image: 256 << 10,
+            idle: Duration::from_millis(300),
+            grace: Duration::from_millis(700),
+        }
+    }
 }

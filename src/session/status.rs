@@ -93,6 +93,8 @@ pub struct WriterStatus {
     pub slot: Slot,
     /// When that was learnt, milliseconds since 1970.
     pub committed_ms: Option<u64>,
+    /// The floor of collection: what lies before this slot is collected.
+    pub floor: Slot,
     /// Slots under way.
     pub in_flight: usize,
     /// The last failure since the last success.
@@ -181,6 +183,7 @@ impl Session {
             lease_age_ms: as_millis(writer.lease.age()),
             slot: progress.slot,
             committed_ms: progress.at.map(millis),
+            floor: writer.lease.floor(),
             in_flight: progress.in_flight,
             error: progress.error.map(notice),
         })

@@ -5,7 +5,7 @@ use crate::reference::Result;
 use cwdfs::log::ids::Ino;
 use cwdfs::log::row::Time;
 use cwdfs::session::api::*;
-use cwdfs::session::{Durability, Session, SessionOptions};
+use cwdfs::session::{Durability, KeepOptions, Session, SessionOptions};
 use cwdfs::store::DirStore;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -67,6 +67,7 @@ impl Subject {
             park_after: None,
             read_only: false,
             follow_interval: Duration::from_secs(5),
+            keep: KeepOptions::for_tests(),
             passthrough: false,
         }
     }

@@ -5,7 +5,7 @@ use crate::journal::Journal;
 use crate::log::ids::{Blob, Ino, Slot};
 use crate::log::lease::SessionId;
 use crate::log::row::{ExtentRow, InodeRow, Key, Record, Row};
-use crate::log::source::{CommitSource, Committed, LocalKind, Part, RecoverySink};
+use crate::log::source::{CommitSource, Committed, LocalKind, Move, Part, RecoverySink};
 use bytes::Bytes;
 use std::time::Instant;
 
@@ -215,10 +215,15 @@ fn relocation_changes_only_rows_that_are_as_expected() {
     commit(&journal, 1);
     journal.apply(vec![inode(6, 2)]).unwrap();
     let old = inode_row(1).encode();
-    let changed = journal.relocate(vec![(old.clone(), inode(5, 9)), (old, inode(6, 9))]).unwrap();
-    assert_eq!(changed, 1);
+    let expected = |ino| (Key::Inode { ino: Ino(ino) }.encode(), old.clone());
+    let one = |ino| Move { expected: vec![expected(ino)], records: vec![inode(ino, 9)] };
+    assert_eq!(journal.relocate(&[one(5), one(6)]).unwrap(), 1);
     let version = |ino| journal.get::<InodeRow>(&Key::Inode { ino: Ino(ino) }).unwrap().unwrap().version;
     assert_eq!((version(5), version(6)), (9, 2));
+    let both = Move { expected: vec![expected(7), expected(6)], records: vec![inode(7, 9), inode(6, 9)] };
+    journal.apply(vec![inode(7, 1)]).unwrap();
+    assert_eq!(journal.relocate(&[both]).unwrap(), 0, "all of a move or nothing");
+    assert_eq!((version(7), version(6)), (1, 2));
 }
 
 #[test]
@@ -258,4 +263,31 @@ fn three_hundred_thousand_rows_load_fast_and_a_delta_goes_over_them() {
     changed.sort_by_key(|r| r.value.is_some());
     assert_eq!(changed, delta);
     assert!(snapshot.rows(None, Some(Slot(29)), 10).is_err());
+}
+
+#[test]
+fn a_new_session_that_never_committed_is_based_on_the_empty_tree() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, found) = open(dir.path());
+    assert!(found.base.is_none());
+    journal.sink().reset().unwrap();
+    journal.bind(SessionId(8)).unwrap();
+    journal.writing_as(Some(EPOCH)).unwrap();
+    journal.apply(vec![inode(5, 1)]).unwrap();
+    seal_and_record(&journal, 1, usize::MAX).unwrap();
+    journal.apply(vec![inode(6, 1)]).unwrap();
+    drop(journal);
+    let (journal, found) = open(dir.path());
+    let base = found.base.unwrap();
+    assert_eq!((base.session, base.slot, base.chosen.len()), (SessionId(8), Slot(0), 1));
+    assert_eq!((found.writer, found.uncommitted), (Some(EPOCH), 2));
+    assert!(journal.apply(vec![inode(7, 1)]).is_err(), "before the old changes are settled");
+    // Slot 1 landed: recovery applies it, and the rest is kept.
+    journal.sink().segment(EPOCH, Slot(1), &[1; 32], vec![inode(5, 1)]).unwrap();
+    assert_eq!(journal.keep_changes_after(Some(base.chosen[0].3)).unwrap(), 1);
+    assert_eq!(journal.uncommitted().rows, 1);
+    journal.apply(vec![inode(7, 1)]).unwrap();
+    journal.sink().reset().unwrap();
+    drop(journal);
+    assert!(open(dir.path()).1.base.is_none(), "a checkpoint was being loaded");
 }

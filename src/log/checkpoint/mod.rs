@@ -19,9 +19,9 @@ mod write;
 
 pub use format::{FORMAT, Header};
 pub use load::{load, load_rows};
-pub use name::{Name, Plan, choose, list};
+pub use name::{Name, Plan, choose, list, list_sized};
 pub use read::Reader;
-pub use run::run;
+pub use run::{Made, run};
 pub use write::Writer;
 
 #[cfg(test)]

@@ -77,11 +77,16 @@ impl Plan {
 
 /// Every checkpoint of the session, in no order. Keys that are no checkpoint's are passed over.
 pub async fn list(store: &dyn ObjectStore) -> Result<Vec<Name>> {
+    Ok(list_sized(store).await?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The same, each with its object's bytes.
+pub async fn list_sized(store: &dyn ObjectStore) -> Result<Vec<(Name, u64)>> {
     let mut names = Vec::new();
     let mut after: Option<String> = None;
     loop {
         let page = store.list(keys::CHECKPOINT, after.as_deref(), 1000).await?;
-        names.extend(page.objects.iter().filter_map(|o| Name::parse(&o.key)));
+        names.extend(page.objects.iter().filter_map(|o| Some((Name::parse(&o.key)?, o.size))));
         match page.objects.last() {
             Some(last) if page.more => after = Some(last.key.clone()),
             _ => return Ok(names),

@@ -1,73 +1,71 @@
 //! Making a checkpoint of the committed rows and putting it in the store.
+//!
+//! Invariants:
+//! - what is written is the state after one committed slot, from one snapshot of the committed rows;
+//! - a delta is at most a quarter of its image;
+//! - memory: one part, one block and what the store holds of a request, however large the tree.
 
 use super::format::Header;
-use super::name::{Name, list};
+use super::name::Name;
 use super::write::Writer;
 use crate::log::LogError;
-use crate::log::ids::{Slot, keys};
+use crate::log::ids::Slot;
 use crate::log::lease::SessionId;
 use crate::log::row::KeyBytes;
 use crate::log::source::{Committed, LocalError, Snapshot};
-use crate::store::{Condition, ObjectStore, PutOptions, StoreError};
+use crate::store::{Condition, ObjectStore, Part, PutOptions, StoreError, UploadId};
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Bytes of one part of a large checkpoint.
 const PART: usize = 8 << 20;
 /// Rows that are read at once.
 const ROWS: usize = 4096;
+/// A delta is at most this part of its image.
+const DELTA: u64 = 4;
+
+/// A checkpoint that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// Which.
+    pub name: Name,
+    /// The object's bytes.
+    pub bytes: u64,
+}
 
 /// Writes a checkpoint of the newest committed state: a delta on the newest image while that stays below a
-/// quarter of it, else an image. `None` when that state is in the store already. The caller has made sure of
-/// the lease.
+/// quarter of it, else an image; with `image`, an image in any case. `listed` are the checkpoints there are,
+/// with their bytes. `None` when that state is in the store already. The caller has made sure of the lease.
 pub async fn run(
     store: &Arc<dyn ObjectStore>,
     committed: &Arc<dyn Committed>,
     session: SessionId,
-) -> Result<Option<Name>, LogError> {
-    let snapshot = committed.snapshot()?;
+    listed: &[(Name, u64)],
+    image: bool,
+) -> Result<Option<Made>, LogError> {
+    let mut snapshot = committed.snapshot()?;
     let (epoch, slot) = snapshot.base();
-    let names = list(store.as_ref()).await?;
-    if names.iter().any(|n| n.slot == slot && n.epoch == epoch) {
+    if listed.iter().any(|(name, _)| name.slot == slot && name.epoch == epoch) {
         return Ok(None);
     }
-    let base = base_for_delta(store.as_ref(), &names, snapshot.as_ref()).await?;
-    let name = Name { slot, epoch, base: base.map(|image| (image.slot, image.epoch)) };
-    write(store, Header { session, name }, snapshot).await?;
-    if name.base.is_none() {
-        committed.forget_changes(slot)?;
-    }
-    Ok(Some(name))
-}
-
-/// The newest image, if a delta on it can be told and the last one was small.
-async fn base_for_delta(
-    store: &dyn ObjectStore,
-    names: &[Name],
-    snapshot: &dyn Snapshot,
-) -> Result<Option<Name>, StoreError> {
-    let newest = names.iter().filter(|n| n.base.is_none() && n.slot < snapshot.base().1).max();
-    let Some(image) = newest.copied().filter(|image| image.slot >= snapshot.changes_from()) else {
-        return Ok(None);
-    };
-    let sizes = sizes(store).await?;
-    let size = |name: &Name| sizes.get(name).copied().unwrap_or(0);
-    let deltas = names.iter().filter(|n| n.base == Some((image.slot, image.epoch)));
-    let largest = deltas.map(size).max().unwrap_or(0);
-    Ok((largest * 4 <= size(&image)).then_some(image))
-}
-
-async fn sizes(store: &dyn ObjectStore) -> Result<HashMap<Name, u64>, StoreError> {
-    let mut sizes = HashMap::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list(keys::CHECKPOINT, after.as_deref(), 1000).await?;
-        sizes.extend(page.objects.iter().filter_map(|o| Some((Name::parse(&o.key)?, o.size))));
-        match page.objects.last() {
-            Some(last) if page.more => after = Some(last.key.clone()),
-            _ => return Ok(sizes),
+    let from = snapshot.changes_from();
+    let on = listed.iter().filter(|(n, _)| n.base.is_none() && n.slot < slot && n.slot >= from).max();
+    if let Some((on, size)) = on.filter(|_| !image) {
+        let name = Name { slot, epoch, base: Some((on.slot, on.epoch)) };
+        let limit = size / DELTA;
+        if let Some(bytes) = write(store, Header { session, name }, snapshot, limit).await? {
+            return Ok(Some(Made { name, bytes }));
         }
+        snapshot = committed.snapshot()?;
+    }
+    let (epoch, slot) = snapshot.base();
+    let name = Name::image(slot, epoch);
+    match write(store, Header { session, name }, snapshot, u64::MAX).await? {
+        Some(bytes) => {
+            committed.forget_changes(slot)?;
+            Ok(Some(Made { name, bytes }))
+        }
+        None => Err(LocalError::failed("an image grew without end").into()),
     }
 }
 
@@ -93,55 +91,78 @@ impl Source {
     }
 }
 
-async fn write(
-    store: &Arc<dyn ObjectStore>,
-    header: Header,
-    snapshot: Box<dyn Snapshot>,
-) -> Result<(), LogError> {
-    let since = header.name.base.map(|(slot, _)| slot);
-    let writer = Writer::new(&header);
-    let mut source = fill(Source { snapshot, writer, since, after: None, ended: false }).await?;
-    let key = header.name.key();
-    let options = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
-    if source.ended {
-        let body = source.writer.finish()?;
-        return absent(store.put(&key, body.into(), &options).await.map(drop)).map_err(Into::into);
-    }
-    let upload = store.create_multipart(&key, &options).await?;
-    let result = async {
-        let mut parts = Vec::new();
-        loop {
-            let ended = source.ended;
-            let body: Bytes = match ended {
-                true => std::mem::replace(&mut source.writer, Writer::new(&header)).finish()?.into(),
-                false => source.writer.take().into(),
-            };
-            let number = parts.len() as u32 + 1;
-            parts.push(store.upload_part(&key, &upload, number, body).await?);
-            if ended {
-                break;
-            }
-            source = fill(source).await?;
-        }
-        let done = store.complete_multipart(&key, &upload, &parts, &Condition::Absent).await;
-        absent(done.map(drop)).map_err(LogError::from)
-    }
-    .await;
-    if result.is_err()
-        && let Err(error) = store.abort_multipart(&key, &upload).await
-    {
-        tracing::warn!(%error, "parts of an unfinished checkpoint are left in the store");
-    }
-    result
-}
-
 async fn fill(source: Source) -> Result<Source, LogError> {
     let filled = tokio::task::spawn_blocking(move || source.fill()).await;
     Ok(filled.map_err(|e| LocalError::failed(format!("reading rows for a checkpoint: {e}")))??)
 }
 
+/// Writes the checkpoint that `header` names; returns its bytes, or `None`, with nothing written, once they
+/// are more than `limit`.
+async fn write(
+    store: &Arc<dyn ObjectStore>,
+    header: Header,
+    snapshot: Box<dyn Snapshot>,
+    limit: u64,
+) -> Result<Option<u64>, LogError> {
+    let since = header.name.base.map(|(slot, _)| slot);
+    let writer = Writer::new(&header);
+    let source = fill(Source { snapshot, writer, since, after: None, ended: false }).await?;
+    let key = header.name.key();
+    let options = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
+    if source.ended {
+        let body = source.writer.finish()?;
+        let bytes = body.len() as u64;
+        if bytes > limit {
+            return Ok(None);
+        }
+        there_is_as_good(store.put(&key, body.into(), &options).await.map(drop))?;
+        return Ok(Some(bytes));
+    }
+    let upload = store.create_multipart(&key, &options).await?;
+    let sent = send_parts(store, &key, &upload, source, limit).await;
+    if !matches!(sent, Ok(Some(_)))
+        && let Err(error) = store.abort_multipart(&key, &upload).await
+    {
+        tracing::warn!(%error, "parts of an unfinished checkpoint are left in the store");
+    }
+    sent
+}
+
+/// Sends a checkpoint that is too large for one request.
+async fn send_parts(
+    store: &Arc<dyn ObjectStore>,
+    key: &str,
+    upload: &UploadId,
+    mut source: Source,
+    limit: u64,
+) -> Result<Option<u64>, LogError> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let number = parts.len() as u32 + 1;
+        if source.ended {
+            let body: Bytes = source.writer.finish()?.into();
+            bytes += body.len() as u64;
+            if bytes > limit {
+                return Ok(None);
+            }
+            parts.push(store.upload_part(key, upload, number, body).await?);
+            let done = store.complete_multipart(key, upload, &parts, &Condition::Absent).await;
+            there_is_as_good(done.map(drop))?;
+            return Ok(Some(bytes));
+        }
+        let body: Bytes = source.writer.take().into();
+        bytes += body.len() as u64;
+        if bytes > limit {
+            return Ok(None);
+        }
+        parts.push(store.upload_part(key, upload, number, body).await?);
+        source = fill(source).await?;
+    }
+}
+
 /// A checkpoint of the same name holds the same tree, so one that is there already is as good.
-fn absent(result: Result<(), StoreError>) -> Result<(), StoreError> {
+fn there_is_as_good(result: Result<(), StoreError>) -> Result<(), StoreError> {
     match result {
         Err(error) if error.is_precondition() => Ok(()),
         other => other,

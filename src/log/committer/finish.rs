@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 pub(super) struct UnderWay {
     pub slot: Slot,
     pub last_seq: Seq,
+    /// Of the whole segment.
+    pub bytes: u64,
     pub landing: JoinHandle<bool>,
     /// Given back once the slot is committed.
     pub place: OwnedSemaphorePermit,
@@ -37,7 +39,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut slots: mpsc::UnboundedReceiver<Un
 
 /// `false` once nothing more can be committed.
 async fn finish(inner: &Inner, under_way: UnderWay) -> bool {
-    let UnderWay { slot, last_seq, landing, place } = under_way;
+    let UnderWay { slot, last_seq, bytes, landing, place } = under_way;
     match landing.await {
         Ok(true) => {}
         // The lease says why, and the guard tells those who wait.
@@ -57,6 +59,7 @@ async fn finish(inner: &Inner, under_way: UnderWay) -> bool {
     inner.progress.send_modify(|progress| {
         progress.seq = last_seq;
         progress.slot = slot;
+        progress.bytes += bytes;
         progress.at = Some(inner.config.clock.wall());
         progress.in_flight = inner.in_flight();
         progress.error = None;

@@ -55,6 +55,8 @@ pub struct Progress {
     pub seq: Seq,
     /// The last slot committed by this committer; 0 when none is.
     pub slot: Slot,
+    /// Bytes of all the segments committed by this committer.
+    pub bytes: u64,
     /// When that was learnt.
     pub at: Option<SystemTime>,
     /// Slots under way.
@@ -102,6 +104,7 @@ impl Committer {
         let progress = Progress {
             seq: config.source.committed_seq(),
             slot: Slot(0),
+            bytes: 0,
             at: None,
             in_flight: 0,
             error: None,

@@ -148,11 +148,12 @@ impl Sealer {
             }
             backoff.pause().await;
         }
-        let sending = send::run(self.inner.clone(), chosen.slot, encoded.bytes, self.sealed);
+        let (slot, last_seq, bytes) = (chosen.slot, chosen.last_seq, encoded.bytes.len() as u64);
+        let sending = send::run(self.inner.clone(), slot, encoded.bytes, self.sealed);
         let landing = self.tasks.spawn(sending);
-        self.sealed = chosen.last_seq;
-        self.next = chosen.slot.next();
-        self.out.send(UnderWay { slot: chosen.slot, last_seq: chosen.last_seq, landing, place }).is_ok()
+        self.sealed = last_seq;
+        self.next = slot.next();
+        self.out.send(UnderWay { slot, last_seq, bytes, landing, place }).is_ok()
     }
 }
 

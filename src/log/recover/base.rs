@@ -91,7 +91,7 @@ async fn from_store(
                 let at = (target.epoch, target.slot.next());
                 return Ok(Start { at, local_used: false, loaded: true, warnings });
             }
-            Err(error @ LogError::Damaged { .. }) => {
+            Err(error) if is_unreadable(&error) => {
                 tracing::warn!(%error, "falling back to an older checkpoint");
                 warnings.push(format!("{error}; an older state and more of the log were used instead"));
                 damage.get_or_insert(error);
@@ -109,4 +109,14 @@ async fn from_store(
     }
     blocking(|| sink.reset())?;
     Ok(Start { at: (entered.origin, Slot(1)), local_used: false, loaded: false, warnings })
+}
+
+/// Whether an older checkpoint and more of the log may help: it is damaged, or gone. A delta that later ones
+/// replace may have been deleted by our predecessor after we listed it.
+pub(in crate::log) fn is_unreadable(error: &LogError) -> bool {
+    match error {
+        LogError::Damaged { .. } => true,
+        LogError::Store(error) => error.is_not_found(),
+        _ => false,
+    }
 }

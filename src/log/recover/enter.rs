@@ -43,11 +43,11 @@ pub(super) async fn enter(store: &Arc<dyn ObjectStore>, options: &LeaseOptions) 
         };
         let entered = match seen {
             Some(seen) => {
-                let origin = seen.body.origin;
-                let start = options.clock.boottime();
+                let (origin, count) = (seen.body.origin, seen.body.count);
                 let taken = take(store, options, seen).await?;
-                let waited = options.clock.boottime().saturating_sub(start) > Duration::from_millis(500);
-                let names = if waited { checkpoint::list(store.as_ref()).await? } else { names? };
+                // Its holder may have written checkpoints and raised the floor since the listing.
+                let same = taken.as_ref().is_none_or(|(_, before)| before.count == count);
+                let names = if same { names? } else { checkpoint::list(store.as_ref()).await? };
                 taken.map(|(lease, before)| Entered {
                     lease,
                     before: Some(before.epoch),
@@ -172,8 +172,8 @@ async fn session_of_checkpoint(store: &dyn ObjectStore, name: Name) -> Result<Se
     }
 }
 
-/// Aborts the uploads that writers before `ours` left behind under `data/`; returns how many. For after the
-/// mount: nobody waits for it.
+/// Aborts the uploads that writers before `ours` left behind under `data/`, and all of checkpoints; returns
+/// how many. For after the mount, before the first checkpoint of this writer: nobody waits for it.
 pub async fn abort_uploads(store: &dyn ObjectStore, ours: Epoch) -> Result<u64, LogError> {
     let mut aborted = 0;
     for (key, upload) in store.list_multipart(keys::DATA).await? {
@@ -181,6 +181,12 @@ pub async fn abort_uploads(store: &dyn ObjectStore, ours: Epoch) -> Result<u64, 
             store.abort_multipart(&key, &upload).await?;
             aborted += 1;
         }
+    }
+    // A checkpoint's name does not say who writes it. At worst a successor that took the session a moment
+    // ago makes its first one again.
+    for (key, upload) in store.list_multipart(keys::CHECKPOINT).await? {
+        store.abort_multipart(&key, &upload).await?;
+        aborted += 1;
     }
     Ok(aborted)
 }

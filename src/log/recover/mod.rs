@@ -11,9 +11,11 @@ mod enter;
 mod seal;
 mod walk;
 
+pub(super) use base::is_unreadable;
 pub use enter::abort_uploads;
 pub(super) use walk::{Fetched, fetch};
 
+use super::checkpoint::Name;
 use super::error::LogError;
 use super::ids::{Epoch, SessionId, Slot};
 use super::lease::{Lease, LeaseOptions};
@@ -63,6 +65,8 @@ pub struct Recovered {
     pub lineage: Lineage,
     /// Slots applied after the checkpoint.
     pub replayed: u64,
+    /// The newest checkpoint there is.
+    pub checkpoint: Option<Name>,
     /// Damage found on the way that a fallback got round, for the log and `status`.
     pub warnings: Vec<String>,
 }
@@ -102,8 +106,8 @@ async fn bring_up(
     let lease = entered.lease.clone();
     if entered.fresh {
         super::blocking::blocking(|| sink.reset())?;
-        let (lineage, warnings) = (Lineage::New, Vec::new());
-        return Ok(Recovered { lease, next_slot: Slot(1), lineage, replayed: 0, warnings });
+        let (lineage, checkpoint, warnings) = (Lineage::New, None, Vec::new());
+        return Ok(Recovered { lease, next_slot: Slot(1), lineage, replayed: 0, checkpoint, warnings });
     }
     let Start { at, local_used, loaded, warnings } =
         base::start(store, &entered, local.as_ref(), sink).await?;
@@ -116,7 +120,8 @@ async fn bring_up(
         (false, _) if !loaded && walk.replayed == 0 => Lineage::New,
         (false, _) => Lineage::Store,
     };
-    Ok(Recovered { lease, next_slot: walk.at.1, lineage, replayed: walk.replayed, warnings })
+    let checkpoint = entered.names.iter().max().copied();
+    Ok(Recovered { lease, next_slot: walk.at.1, lineage, replayed: walk.replayed, checkpoint, warnings })
 }
 
 #[cfg(test)]

@@ -1,0 +1,196 @@
+//! Packing: moves content that rows still use out of segments, and out of blobs that are mostly dead, into
+//! packs under `data/`, so that what it lay in can be deleted.
+//!
+//! A pack holds contents one after the other in the order of their inodes, which is about the order in which
+//! they were made; contents that follow on each other in one file become one piece.
+//!
+//! Invariants:
+//! - a row is changed only if it still is what it was when its content was read, and only after the pack is
+//!   in the store; so a crash at any point leaves a pack that nobody names, never a row without content;
+//! - content that does not match its checksum is not packed: its row and what it lies in stay;
+//! - memory: about twice [`PACK`], however much there is to do.
+
+mod fetch;
+mod find;
+
+use super::LogError;
+use super::blobs::BlobNames;
+use super::ids::{Blob, keys};
+use super::row::{ExtentRow, Key, MAX_PIECE, Record};
+use super::source::{Committed, LocalError, Move};
+use crate::store::{Condition, ObjectStore, PutOptions};
+use bytes::Bytes;
+use fetch::Contents;
+use find::{Found, Search};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Bytes after which a pack ends.
+const PACK: usize = 16 << 20;
+/// Contents of one file that follow on each other become one piece up to this size: small, so that a later
+/// change of a part of it leaves little dead.
+const PIECE: u64 = 256 << 10;
+const _: () = assert!(PIECE <= MAX_PIECE as u64);
+
+/// Changes rows as [`Committed::relocate`] does, with whatever the caller has to lock.
+pub type Relocate<'a> = &'a (dyn Fn(&[Move]) -> Result<usize, LocalError> + Sync);
+
+/// What packing works with.
+pub struct Packer<'a> {
+    /// Where the contents are, and the packs go.
+    pub store: &'a Arc<dyn ObjectStore>,
+    /// Where the rows are.
+    pub committed: &'a Arc<dyn Committed>,
+    /// Gives names to packs.
+    pub names: &'a BlobNames,
+    /// How rows are changed.
+    pub relocate: Relocate<'a>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Objects written.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Contents that now lie in them.
+    pub moved: u64,
+    /// Contents that could not be read, and stay where they are.
+    pub unreadable: u64,
+}
+
+impl Packer<'_> {
+    /// Moves all content of `targets` that committed rows use into packs, but stops after `budget` bytes. The
+    /// changed rows are uncommitted when this returns. With `since` only rows that changed in later slots are
+    /// looked at.
+    pub async fn run(
+        &self,
+        targets: HashSet<Blob>,
+        since: Option<super::ids::Slot>,
+        budget: u64,
+    ) -> Result<Packed, LogError> {
+        let mut done = Packed::default();
+        let mut search = Search::new(self.committed.clone(), targets, since);
+        while done.bytes < budget {
+            let found;
+            (search, found) = search.next(PACK as u64).await?;
+            if found.is_empty() {
+                break;
+            }
+            self.pack(found, &mut done).await?;
+        }
+        Ok(done)
+    }
+
+    /// Makes one pack.
+    async fn pack(&self, found: Vec<Found>, done: &mut Packed) -> Result<(), LogError> {
+        let contents = Contents::fetch(self.store, self.committed, &found).await?;
+        let pack = self.names.take_blob();
+        let laid_out = lay_out(&pack, found, &contents)?;
+        drop(contents);
+        done.unreadable += laid_out.unreadable;
+        if laid_out.moves.is_empty() {
+            return Ok(());
+        }
+        let (Blob::Data { epoch, n }, bytes) = (&pack, laid_out.body.len() as u64) else { return Ok(()) };
+        let key = keys::data(*epoch, *n);
+        put(self.store.as_ref(), &key, laid_out.body.into()).await?;
+        let moved = super::blocking::blocking(|| (self.relocate)(&laid_out.moves))?;
+        if moved == 0 {
+            // Every row has changed meanwhile, so nobody will ever name it.
+            self.store.delete(&key, &Condition::None).await?;
+            return Ok(());
+        }
+        done.packs += 1;
+        done.bytes += bytes;
+        done.moved += moved as u64;
+        Ok(())
+    }
+}
+
+/// A pack to be.
+#[derive(Default)]
+struct LaidOut {
+    body: Vec<u8>,
+    moves: Vec<Move>,
+    unreadable: u64,
+}
+
+/// Lays contents out one after the other, those that follow on each other in a file as one piece.
+fn lay_out(pack: &Blob, found: Vec<Found>, contents: &Contents) -> Result<LaidOut, LocalError> {
+    let mut out = LaidOut::default();
+    let mut open: Option<Piece> = None;
+    for one in found {
+        let Some(bytes) = contents.of(&one.row) else {
+            out.unreadable += 1;
+            continue;
+        };
+        if let Some(piece) = open.take_if(|piece| !piece.takes(&one)) {
+            out.moves.push(piece.end(pack, &out.body)?);
+        }
+        let piece = open.get_or_insert_with(|| Piece::at(out.body.len() as u64, &one));
+        piece.len += one.row.len;
+        piece.expected.push((one.key, one.value));
+        out.body.extend_from_slice(&bytes);
+    }
+    if let Some(piece) = open {
+        out.moves.push(piece.end(pack, &out.body)?);
+    }
+    Ok(out)
+}
+
+/// A piece of a pack to be, and the rows that it replaces.
+struct Piece {
+    start: u64,
+    len: u64,
+    place: (super::ids::Ino, u64),
+    expected: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Piece {
+    fn at(start: u64, first: &Found) -> Piece {
+        Piece { start, len: 0, place: (first.ino, first.offset), expected: Vec::new() }
+    }
+
+    fn takes(&self, next: &Found) -> bool {
+        let (ino, offset) = self.place;
+        next.ino == ino && next.offset == offset + self.len && self.len + next.row.len <= PIECE
+    }
+
+    fn end(self, pack: &Blob, body: &[u8]) -> Result<Move, LocalError> {
+        let bytes = &body[self.start as usize..];
+        let piece_len = u32::try_from(self.len)
+            .ok()
+            .filter(|len| *len <= MAX_PIECE && bytes.len() as u64 == u64::from(*len))
+            .ok_or_else(|| LocalError::failed("an extent is longer than its piece"))?;
+        let row = ExtentRow {
+            len: self.len,
+            blob: pack.clone(),
+            piece_off: self.start,
+            piece_len,
+            skip: 0,
+            crc: Some(crc32c::crc32c(bytes)),
+        };
+        let key = |offset| Key::Extent { ino: self.place.0, offset };
+        let mut records = vec![Record::put(&key(self.place.1), &row)];
+        records.extend(self.expected.iter().skip(1).map(|(key, _)| Record { key: key.clone(), value: None }));
+        Ok(Move { expected: self.expected, records })
+    }
+}
+
+/// Writes a pack. What lies there already has to be the same: our own earlier try.
+async fn put(store: &dyn ObjectStore, key: &str, body: Bytes) -> Result<(), LogError> {
+    let options = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
+    match store.put(key, body.clone(), &options).await {
+        Ok(_etag) => Ok(()),
+        Err(error) if error.is_precondition() => {
+            if store.get(key, None, None).await?.body == body {
+                return Ok(());
+            }
+            let what = "another writer has written it under our name: a clone of this machine".to_owned();
+            Err(LogError::Damaged { key: key.to_owned(), what })
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -117,7 +117,7 @@ async fn stages(plan: &Plan, begun: &Begun) -> Result<Running, Failure> {
         delete_conditions: args.read_only || reached.deletes_with_condition().await?,
         ..ViewOptions::default()
     };
-    let view = View::start(Arc::clone(&session), session.journal.clone(), publish).await?;
+    let view = View::start(Arc::clone(&session), publish).await?;
     let view = Arc::clone(begun.view.get_or_init(|| view));
     mount(plan, reached, session, view)
 }

@@ -206,6 +206,17 @@ impl File {
         self.state.lock().dirty.bytes()
     }
 
+    /// What the next captures replace of the content that its rows tell of.
+    pub fn replaced(&self) -> Ranges {
+        let state = self.look();
+        let mut replaced = state.dirty.clone();
+        state.removed.iter().for_each(|range| replaced.insert(range));
+        if let Some(frozen) = &state.frozen {
+            frozen.dirty.iter().chain(frozen.removed.iter()).for_each(|range| replaced.insert(range));
+        }
+        replaced
+    }
+
     /// The number of the last applied capture's rows; 0 when there was none.
     pub fn captured_seq(&self) -> Seq {
         self.state.lock().seq

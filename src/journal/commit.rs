@@ -105,6 +105,14 @@ impl CommitSource for Journal {
     }
 }
 
+impl Journal {
+    /// The last slot that this process has committed and told the listeners of
+    /// [`Journal::committed_keys`] of. (A snapshot may be ahead of what they were told.)
+    pub fn told(&self) -> Option<Slot> {
+        self.shared.commits.lock().last
+    }
+}
+
 /// A chosen slot as the database keeps it.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(super) struct Chosen {

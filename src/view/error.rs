@@ -2,6 +2,7 @@
 
 use super::headers;
 use crate::log::LogError;
+use crate::log::ids::Ino;
 use crate::log::row::BadRow;
 use crate::log::source::LocalError;
 use crate::session::SessionError;
@@ -28,6 +29,11 @@ pub enum ViewError {
     /// The file cannot be shown as an object.
     #[error("{key} cannot be published: {why}")]
     Unpublishable { key: String, why: headers::TooLong },
+    /// Imported content went with its object before it was copied.
+    #[error(
+        "inode {ino}: another client replaced or deleted {object} before its content was copied; it cannot be read"
+    )]
+    Lost { ino: Ino, object: String },
     /// Content in the store is not what it should be.
     #[error("{object}: bytes {offset}.. do not match their checksum")]
     Corrupt { object: String, offset: u64 },

@@ -27,7 +27,6 @@ mod tree;
 pub use error::ViewError;
 pub use import::Imported;
 pub use options::ViewOptions;
-pub use shared::Base;
 pub use status::ViewStatus;
 
 use crate::session::Session;
@@ -55,23 +54,16 @@ struct Active {
 
 impl View {
     /// Starts publishing and importing. The first time a session is mounted, this returns once what the
-    /// prefix holds is in the tree. `base` is the session's journal.
-    pub async fn start(
-        session: Arc<Session>,
-        base: Arc<dyn Base>,
-        options: ViewOptions,
-    ) -> Result<Arc<View>> {
-        let Some(shared) = Shared::new(session, base, options)? else {
+    /// prefix holds is in the tree.
+    pub async fn start(session: Arc<Session>, options: ViewOptions) -> Result<Arc<View>> {
+        let Some(shared) = Shared::new(session, options)? else {
             return Ok(Arc::new(View { active: None }));
         };
         let publisher = Publisher::new(shared.clone());
         let importer = Importer::new(shared.clone());
         importer.first().await?;
-        let mut tasks = vec![tokio::spawn(importer.clone().run())];
-        if shared.options.publish {
-            tasks.push(tokio::spawn(publisher.run()));
-        }
-        let tasks = Mutex::new(tasks);
+        // Without publishing it still sees to it that moved files do not hang on an object at their old path.
+        let tasks = Mutex::new(vec![tokio::spawn(importer.clone().run()), tokio::spawn(publisher.run())]);
         Ok(Arc::new(View { active: Some(Active { shared, importer, tasks }) }))
     }
 
@@ -90,13 +82,11 @@ impl View {
             return true;
         };
         let shared = &active.shared;
-        let mut steps = shared.steps.subscribe();
         let wait = async {
-            shared.wake.notify_one();
-            // The publisher has taken what was committed before it woke.
-            if steps.changed().await.is_err() {
+            if !shared.all_marked().await {
                 return false;
             }
+            let mut steps = shared.steps.subscribe();
             let stamp = {
                 let mut dirty = shared.dirty.lock();
                 dirty.hurry(Instant::now());
@@ -104,13 +94,17 @@ impl View {
             };
             shared.wake.notify_one();
             while !shared.dirty.lock().clean_up_to(stamp) {
-                if shared.stop.is_cancelled() || steps.changed().await.is_err() {
+                if steps.changed().await.is_err() {
                     return false;
                 }
             }
             true
         };
-        tokio::time::timeout_at(deadline, wait).await.unwrap_or(false)
+        tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => false,
+            done = tokio::time::timeout_at(deadline, wait) => done.unwrap_or(false),
+        }
     }
 
     /// How far the view is; `None` of a session that only follows.

@@ -17,6 +17,8 @@ pub struct ViewOptions {
     pub delay: Duration,
     /// The least time between two imports; without outside changes it grows up to [`ViewOptions::MAX_IDLE`].
     pub import_interval: Duration,
+    /// How long a first mount waits for the headers of what it imports; the rest is read while it is in use.
+    pub headers_wait: Duration,
     /// Objects worked on at once.
     pub concurrency: usize,
     /// Whether the store's DELETE takes `If-Match`, as its probe found.
@@ -46,6 +48,7 @@ impl Default for ViewOptions {
             exclude: Gitignore::empty(),
             delay: Duration::from_secs(1),
             import_interval: Duration::from_secs(10),
+            headers_wait: Duration::from_secs(20),
             concurrency: 16,
             delete_conditions: true,
         }

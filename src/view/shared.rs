@@ -14,13 +14,13 @@ use crate::log::committer::Committer;
 use crate::log::ids::keys;
 use crate::log::lease::{Hold, Lease, SessionId};
 use crate::log::row::{Key, Record, ViewRow};
-use crate::log::source::{CommitSource, Committed, Seq};
+use crate::log::source::Seq;
 use crate::session::Session;
 use crate::store::{Kind, ObjectMeta, ObjectStore};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
@@ -34,16 +34,13 @@ const MEMORY: u32 = 96;
 const ROWS_LINGER: Duration = Duration::from_secs(1);
 /// A deleted key whose DELETE may still be on its way.
 const DELETE_DOUBT: Duration = Duration::from_secs(15 * 60);
-
-/// The committed rows, and the number of the newest change.
-pub trait Base: Committed + CommitSource {}
-impl<T: Committed + CommitSource> Base for T {}
+/// A request answered within this was sent once.
+const ONE_ATTEMPT: Duration = Duration::from_secs(1);
 
 /// What publish and import share.
 pub(super) struct Shared {
     pub session: Arc<Session>,
     pub journal: Arc<Journal>,
-    pub base: Arc<dyn Base>,
     pub store: Arc<dyn ObjectStore>,
     pub lease: Arc<Lease>,
     pub committer: Arc<Committer>,
@@ -61,6 +58,10 @@ pub(super) struct Shared {
     pub compare: AtomicBool,
     /// Rises with each step of the publisher; whoever waits looks again.
     pub steps: watch::Sender<u64>,
+    /// How often the publisher was asked to take all that is committed.
+    pub asked: AtomicU64,
+    /// The last of these that it did.
+    pub taken: AtomicU64,
     /// Keys that an import changed, by the change that has to be committed before they are published.
     pub imported: Mutex<HashMap<String, Seq>>,
     /// Keys that we deleted lately.
@@ -72,11 +73,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// The parts of a session that is mounted for writing.
-    pub fn new(
-        session: Arc<Session>,
-        base: Arc<dyn Base>,
-        options: ViewOptions,
-    ) -> Result<Option<Arc<Shared>>> {
+    pub fn new(session: Arc<Session>, options: ViewOptions) -> Result<Option<Arc<Shared>>> {
         let Some(writer) = &session.writer else { return Ok(None) };
         let (lease, committer) = (writer.lease.clone(), writer.committer.clone());
         let (journal, store) = (session.journal.clone(), session.store.clone());
@@ -85,7 +82,6 @@ impl Shared {
             session_id: lease.session(),
             reader: Reader { journal: journal.clone(), store: store.clone() },
             session,
-            base,
             journal,
             store,
             lease,
@@ -97,6 +93,8 @@ impl Shared {
             wake: Notify::new(),
             compare: AtomicBool::new(false),
             steps: watch::Sender::new(0),
+            asked: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             imported: Mutex::default(),
             deleted: Mutex::default(),
             figures: Mutex::default(),
@@ -107,7 +105,7 @@ impl Shared {
 
     /// The newest committed tree.
     pub fn tree(&self) -> Result<Tree> {
-        Tree::open(&*self.base, self.cookie_key)
+        Tree::open(&*self.journal, self.cookie_key)
     }
 
     /// What we know of the object at `key`, the newest.
@@ -134,10 +132,8 @@ impl Shared {
 
     /// The object at `key` has to be looked at by the publisher.
     pub fn mark(&self, key: &str, bytes: u64, delay: Duration) {
-        if self.options.publishes(key) {
-            self.dirty.lock().mark(key, bytes, Instant::now(), delay);
-            self.wake.notify_one();
-        }
+        self.dirty.lock().mark(key, bytes, Instant::now(), delay);
+        self.wake.notify_one();
     }
 
     /// An import changed `key` by the change `seq`.
@@ -205,17 +201,38 @@ impl Shared {
         Ok(self.committer.wait(seq, self.session.options.timeout).await?)
     }
 
-    /// We sent a DELETE of `key`.
-    pub fn note_deleted(&self, key: &str) {
+    /// We are about to send a DELETE of `key`; whether no other may still be on its way.
+    pub fn note_delete(&self, key: &str) -> bool {
         let now = Instant::now();
         let mut deleted = self.deleted.lock();
         deleted.retain(|_, at| now - *at < DELETE_DOUBT);
-        deleted.insert(key.to_owned(), now);
+        deleted.insert(key.to_owned(), now).is_none()
+    }
+
+    /// The only DELETE of `key`, sent at `sent`, was answered. When that took no time, it was tried once,
+    /// and none can be on its way.
+    pub fn delete_answered(&self, key: &str, sent: Instant) {
+        if sent.elapsed() < ONE_ATTEMPT {
+            self.deleted.lock().remove(key);
+        }
     }
 
     /// Whether a DELETE of ours may be what made `key` vanish, though it was written again since.
     pub fn may_be_our_delete(&self, key: &str) -> bool {
         self.deleted.lock().get(key).is_some_and(|at| at.elapsed() < DELETE_DOUBT)
+    }
+
+    /// Returns once the publisher has marked all that is committed by now; false: it works no more (or never, once the view was stopped).
+    pub async fn all_marked(&self) -> bool {
+        let mut steps = self.steps.subscribe();
+        let mine = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wake.notify_one();
+        while self.taken.load(Ordering::Acquire) < mine {
+            if steps.changed().await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// The publisher did something.

@@ -72,6 +72,7 @@ impl PendingCapture {
     async fn run(self, held: Held) {
         let mut until = 0;
         for node in &self.files {
+            self.session.own_for_names(node.ino).await;
             loop {
                 match self.session.captured(node).await {
                     Ok(seq) => {
@@ -97,16 +98,19 @@ impl PendingCapture {
 }
 
 impl Session {
-    /// Captures changed files before their names change: the small ones at once, the rest as what is
-    /// returned, which the caller starts with the change's hold. Called without any lock.
+    /// Captures changed files before their names change: the small ones at once, the rest (and copies of
+    /// what was imported) as what is returned, which the caller starts with the change's hold. Called without any lock.
     pub(in crate::session) fn capture_for_names(
         self: &Arc<Self>,
         inos: &[Ino],
     ) -> Result<Option<PendingCapture>> {
         let mut files = Vec::new();
         for ino in inos {
-            let Some(node) = self.nodes.get(*ino) else { continue };
-            if let Captured::Later = self.capture(&node)? {
+            let large = match self.nodes.get(*ino) {
+                Some(node) => matches!(self.capture(&node)?, Captured::Later),
+                None => false,
+            };
+            if large || self.is_imported(*ino)? {
                 files.push(self.nodes.hold(*ino));
             }
         }
@@ -175,7 +179,8 @@ impl Session {
     /// Captures a file: at once, where that takes no time.
     pub(super) fn capture(self: &Arc<Self>, node: &Arc<Node>) -> Result<Captured> {
         let file = self.file_of(node)?;
-        if file.is_suspect() || file.dirty() > crate::content::SMALL {
+        let large = file.is_suspect() || file.dirty() > crate::content::SMALL;
+        if large || self.leans_on_objects(node, &file)? {
             return Ok(Captured::Later);
         }
         match file.capture()? {
@@ -239,6 +244,7 @@ impl Session {
             let compared = self.runtime.spawn_blocking(move || suspect.compare()).await;
             compared.map_err(|_| SessionError::Errno(libc::EIO))??;
         }
+        self.own_kept(node, &file).await?;
         loop {
             return match file.capture()? {
                 Begin::Unchanged(_) => Ok(()),

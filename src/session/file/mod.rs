@@ -7,6 +7,7 @@
 
 mod barrier;
 mod capture;
+mod imported;
 mod io;
 mod open;
 mod rows;
@@ -132,6 +133,8 @@ pub struct Slot {
     /// It is in the list of changed inodes.
     listed: AtomicBool,
     turns: capture::Turns,
+    /// None of its content lies in plain objects, and never will: only an import makes such an inode.
+    owned: AtomicBool,
     /// What it holds of [`Data`]'s pieces of orphans.
     kept: Mutex<Vec<(Pieces, LocalId)>>,
 }

@@ -1,6 +1,6 @@
 //! What an outside object says of its file besides the bytes, and the inode that makes.
 
-use super::{Outside, is_dir};
+use super::{Outside, UNREAD, is_dir};
 use crate::log::row::{InodeRow, Time};
 
 /// What the metadata of a plain object says; what it does not say is `None`.
@@ -70,10 +70,15 @@ impl Outside {
             mtime,
             ctime: now,
             btime: now,
-            version: u64::from(self.headers.is_some()),
+            version: if self.headers.is_some() { 1 } else { UNREAD },
             home: None,
             target,
         }
+    }
+
+    /// The inode that the object makes while its headers are not read.
+    pub(super) fn guessed(&self, old: &InodeRow) -> InodeRow {
+        Outside { headers: None, ..self.clone() }.inode(None, old.ctime)
     }
 
     /// The type bits: only an object without bytes can be anything but a file.

@@ -13,6 +13,7 @@ mod put;
 mod remove;
 
 pub use attrs::Headers;
+pub(in crate::session) use own::is_imported;
 pub use put::{Kept, Placed};
 pub use remove::Removed;
 
@@ -21,6 +22,11 @@ use super::path::is_hidden;
 use super::{Session, SessionError};
 use crate::log::ids::{Blob, Ino};
 use crate::log::row::{ExtentRow, InodeRow, Key, MAX_PIECE, ViewRow};
+
+/// The version in a row of the view, and of the inode it tells of, whose headers were not read yet.
+pub const UNREAD: u64 = 0;
+/// The version in a row of the view whose object shows nothing of ours, so that ours is published over it.
+const NOTHING_OF_OURS: u64 = u64::MAX;
 
 /// A plain object as an outside client left it.
 #[derive(Debug, Clone)]
@@ -82,11 +88,22 @@ impl Session {
 
     /// Whether the tree has at an inode what the row of the view tells of.
     fn is_as_published(&self, ino: Ino, row: &InodeRow, view: Option<&ViewRow>) -> bool {
-        let changed = || {
-            let node = self.nodes.get(ino);
-            node.is_some_and(|node| self.overlay(&node, &mut row.clone()).is_some())
-        };
-        view.is_some_and(|view| view.ino == ino && view.version == row.version) && !changed()
+        view.is_some_and(|view| view.ino == ino && view.version == row.version)
+            && !self.is_uncaptured(ino, row)
+    }
+
+    /// Whether content of an inode changed since its row was written.
+    fn is_uncaptured(&self, ino: Ino, row: &InodeRow) -> bool {
+        self.nodes.get(ino).is_some_and(|node| self.overlay(&node, &mut row.clone()).is_some())
+    }
+
+    /// Whether all content of a file is what the object `key` had when it was imported: with the object
+    /// that content is gone, and there is nothing of ours to keep.
+    fn hangs_on(&self, key: &str, ino: Ino, row: &InodeRow) -> Result<bool> {
+        let of_key = |blob: &Blob| matches!(blob, Blob::Object { key: k, .. } if k == key);
+        let extents = self.journal.extents(ino, 0..u64::MAX)?;
+        let all = !extents.is_empty() && extents.iter().all(|(_, extent)| of_key(&extent.blob));
+        Ok(all && !self.is_uncaptured(ino, row))
     }
 
     /// The inode at `path` and its row.

@@ -23,7 +23,7 @@ type Source = (String, String);
 type Piece = (u64, u32);
 
 /// Whether a blob is a plain object.
-pub(super) fn is_imported(blob: &Blob) -> bool {
+pub(in crate::session) fn is_imported(blob: &Blob) -> bool {
     matches!(blob, Blob::Object { .. })
 }
 
@@ -38,9 +38,21 @@ impl Session {
     /// that says so; `None` when there was none. To be called before a file is changed, renamed, linked or
     /// pinned, and before its object is overwritten or deleted.
     pub async fn own_content(self: &Arc<Self>, ino: Ino) -> Result<Option<Seq>> {
+        self.own_some(ino, |_, _| true).await
+    }
+
+    /// Like [`Session::own_content`], of the extents (given with their offsets) that `pick` takes.
+    pub(in crate::session) async fn own_some(
+        self: &Arc<Self>,
+        ino: Ino,
+        pick: impl Fn(u64, &ExtentRow) -> bool,
+    ) -> Result<Option<Seq>> {
         let Some(writer) = &self.writer else { return Err(SessionError::Errno(libc::EROFS)) };
         let mut wanted: BTreeMap<Source, BTreeSet<Piece>> = BTreeMap::new();
-        for (_, extent) in self.journal.extents(ino, 0..u64::MAX)? {
+        for (offset, extent) in self.journal.extents(ino, 0..u64::MAX)? {
+            if !pick(offset, &extent) {
+                continue;
+            }
             if let Blob::Object { key, etag } = extent.blob {
                 wanted.entry((key, etag)).or_default().insert((extent.piece_off, extent.piece_len));
             }

@@ -2,7 +2,7 @@
 
 use super::super::change::Change;
 use super::super::remove::drop_directory;
-use super::{Outside, bad_path, is_dir, last_name};
+use super::{NOTHING_OF_OURS, Outside, UNREAD, bad_path, is_dir, last_name};
 use crate::log::ids::Ino;
 use crate::log::row::{ExtentRow, InodeRow, Key, Record, ViewRow};
 use crate::log::source::Seq;
@@ -49,7 +49,7 @@ struct Parent {
 
 impl Session {
     /// Puts an object that an outside client made or edited into the tree, if the row of the view is still
-    /// `expect` and the tree has there what that row tells of, or nothing.
+    /// `expect` and the tree has there what that row tells of, or nothing, or nothing but what the object had before.
     pub fn outside_put(&self, object: &Outside, expect: Option<&ViewRow>) -> Result<Placed> {
         object.check()?;
         let mut change = self.change()?;
@@ -69,7 +69,11 @@ impl Session {
             (true, true) => self.note_directory(change, object, expect, ino, row),
             (false, true) => Ok(Placed::Shadowed),
             (true, false) if !self.gives_way(&object.path, ino, &row)? => Ok(Placed::Shadowed),
-            (false, false) if !self.is_as_published(ino, &row, expect) => Ok(Placed::Conflict),
+            (false, false)
+                if !self.is_as_published(ino, &row, expect) && !self.hangs_on(&object.key, ino, &row)? =>
+            {
+                Ok(Placed::Conflict)
+            }
             (true, false) => {
                 change.record(Record::delete(&Key::View { key: object.path.clone() }));
                 self.place(change, object, parent, Some((ino, row))).map(Placed::Replaced)
@@ -104,31 +108,45 @@ impl Session {
         let row = object.inode(Some(&old), change.now());
         put_inode(&mut change, object, beside, parent, name.as_bytes(), row, content);
         change.touch_directory(parent, 0)?;
-        change.record(Record::put(&object.view_key(), &object.row(ino, 0)));
+        change.record(Record::put(&object.view_key(), &object.row(ino, NOTHING_OF_OURS)));
         let seq = change.apply_named()?;
         self.forget_names([(parent, name.as_bytes().to_vec())]);
         Ok(Kept::Beside(seq))
     }
 
-    /// The object whose headers were not read when it was put into the tree has these.
+    /// The object whose headers were not read when it was put into the tree has these. They do not replace
+    /// what was set here since.
     pub fn outside_headers(&self, object: &Outside, expect: &ViewRow) -> Result<Placed> {
         let mut change = self.change()?;
-        if !self.row_is(&object.key, Some(expect))? {
+        if expect.version != UNREAD || !self.row_is(&object.key, Some(expect))? {
             return Ok(Placed::Raced);
         }
         let ino = expect.ino;
-        let Some(old) = self.journal.inode(ino)?.filter(|row| row.version == 0 && expect.version == 0) else {
+        let Some(old) = self.journal.inode(ino)?.filter(|row| row.mode & libc::S_IFMT == libc::S_IFREG)
+        else {
             return Ok(Placed::Raced);
         };
-        let new = object.inode(Some(&old), change.now());
-        if new.mode & libc::S_IFMT != old.mode & libc::S_IFMT {
-            return Ok(Placed::Raced);
+        let unchanged = old.version == UNREAD;
+        let (guess, told) = (object.guessed(&old), object.inode(Some(&old), change.now()));
+        let mut row = InodeRow { version: old.version + 1, ..old.clone() };
+        if old.mode == guess.mode {
+            row.mode = old.mode & libc::S_IFMT | told.mode & 0o7777;
         }
-        let row =
-            InodeRow { mode: new.mode, uid: new.uid, gid: new.gid, mtime: new.mtime, version: 1, ..old };
-        put_xattrs(&mut change, object, ino);
+        if (old.uid, old.gid) == (guess.uid, guess.gid) {
+            (row.uid, row.gid) = (told.uid, told.gid);
+        }
+        if unchanged {
+            row.mtime = told.mtime;
+        }
+        let set = self.journal.xattrs(ino)?;
+        for (name, value) in object.headers.iter().flat_map(|headers| &headers.xattrs) {
+            if !set.iter().any(|(there, _)| there == name) {
+                change.put_xattr(ino, name, Some(value.clone()));
+            }
+        }
+        let shows = if unchanged { row.version } else { NOTHING_OF_OURS };
         change.put_inode(ino, row);
-        change.record(Record::put(&object.view_key(), &object.row(ino, 1)));
+        change.record(Record::put(&object.view_key(), &object.row(ino, shows)));
         let seq = change.apply_named()?;
         self.forget_inode(ino);
         Ok(Placed::Noted(seq))
@@ -221,6 +239,7 @@ impl Session {
         let content = if regular { object.extents() } else { Vec::new() };
         let directory = is_dir(row.mode);
         put_inode(&mut change, object, ino, parent.ino, name, row, content);
+        let replaced = old.as_ref().map(|(ino, _)| *ino);
         if let Some((old, row)) = old {
             match is_dir(row.mode) {
                 true => drop_directory(&mut change, old, row),
@@ -232,6 +251,8 @@ impl Session {
         let seq = change.apply_named()?;
         let last = (parent.ino, name.to_vec());
         self.forget_names(parent.changed.into_iter().chain([last]));
+        // Its further names show one link less.
+        replaced.into_iter().for_each(|ino| self.forget_inode(ino));
         Ok(seq)
     }
 
@@ -254,8 +275,7 @@ impl Session {
         let version = match (unchanged, told.is_some()) {
             (true, true) => old.version + 1,
             (true, false) => old.version,
-            // Ours is published over it.
-            (false, _) => 0,
+            (false, _) => NOTHING_OF_OURS,
         };
         if unchanged && told.is_some() {
             let new = object.inode(Some(&old), change.now());

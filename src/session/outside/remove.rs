@@ -23,7 +23,7 @@ pub enum Removed {
 impl Session {
     /// Removes `path` because its object `key` is gone, if the row of the view is still `expect` and the
     /// tree has there what that row tells of: a directory with entries stays, and so does everything when
-    /// the delete is not `trusted` to be an outside client's.
+    /// the delete is not `trusted` to be an outside client's. Content that lay in the object is gone anyway.
     pub fn outside_delete(&self, key: &str, path: &str, expect: &ViewRow, trusted: bool) -> Result<Removed> {
         let mut change = self.change()?;
         if !self.row_is(key, Some(expect))? {
@@ -37,7 +37,8 @@ impl Session {
             return Ok(Removed::Noted);
         };
         let empty = !marker || self.journal.entries(ino, 0, 1)?.is_empty();
-        if !trusted || !empty || !self.is_as_published(ino, &row, Some(expect)) {
+        let ours = !trusted || !empty || !self.is_as_published(ino, &row, Some(expect));
+        if ours && !self.hangs_on(key, ino, &row)? {
             change.apply()?;
             return Ok(Removed::PublishAgain);
         }
@@ -50,6 +51,7 @@ impl Session {
         change.touch_directory(parent, -i64::from(marker))?;
         let seq = change.apply_named()?;
         self.forget_names([(parent, name.to_vec())]);
+        self.forget_inode(ino);
         Ok(Removed::Done(seq))
     }
 }

@@ -1,7 +1,7 @@
 //! The listing of the prefix beside the rows of the view, key by key.
 //!
-//! Invariant: every object whose listing differs from its row is told, each row without an object too; keys
-//! that cannot be paths are counted and passed over.
+//! Invariant: every object whose listing differs from its row is told, each row without an object too, in
+//! whatever order the store lists; keys that cannot be paths are counted and passed over.
 
 use crate::log::ids::keys;
 use crate::log::row::{Key, Row, ViewRow, prefix_end};
@@ -11,29 +11,36 @@ use crate::view::names::place_of;
 use crate::view::settle::{millis, same_second};
 use crate::view::shared::Shared;
 use crate::view::tree::after;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Objects and rows read at a time.
 const PAGE: usize = 1000;
 /// Behind every key of ours.
 const BEHIND_OURS: &str = ".cwdfs/\u{10ffff}";
 
-/// One difference.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Difference {
-    /// An object without a row.
-    New(Listed),
-    /// An object that is not what its row says.
-    Changed(String),
-    /// A row without an object.
-    Gone(String),
+/// All differences by key.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Differences {
+    /// Objects without a row.
+    pub new: BTreeMap<String, Listed>,
+    /// Objects that are not what their row says.
+    pub changed: BTreeSet<String>,
+    /// Rows without an object.
+    pub gone: BTreeMap<String, ViewRow>,
 }
 
-/// All differences, each in the order of the keys.
-#[derive(Default)]
-pub(super) struct Differences {
-    pub new: Vec<Listed>,
-    pub changed: Vec<String>,
-    pub gone: Vec<String>,
+impl Differences {
+    /// Objects that came before or behind where their row was expected.
+    fn pair(&mut self) {
+        let paired = self.new.keys().filter(|key| self.gone.contains_key(*key)).cloned();
+        for key in paired.collect::<Vec<_>>() {
+            if let (Some(object), Some(row)) = (self.new.remove(&key), self.gone.remove(&key))
+                && differs(&object, &row)
+            {
+                self.changed.insert(key);
+            }
+        }
+    }
 }
 
 /// What was listed.
@@ -44,8 +51,8 @@ pub(super) struct Counts {
     pub shadowed: u64,
 }
 
-/// Lists the prefix and tells the differences. Fails when the listing does not show our own lease.
-pub(super) async fn list(shared: &Shared, mut tell: impl FnMut(Difference)) -> Result<Counts> {
+/// Lists the prefix and compares. Fails when the listing does not show our own lease.
+pub(super) async fn list(shared: &Shared) -> Result<(Differences, Counts)> {
     if !shared.sees_lease().await? {
         return Err(ViewError::BadListing { store: shared.store.describe() });
     }
@@ -56,9 +63,10 @@ pub(super) async fn list(shared: &Shared, mut tell: impl FnMut(Difference)) -> R
         let mut next = page.objects.last().map(|last| last.key.clone());
         for object in page.objects {
             if object.key.starts_with(keys::ROOT) {
-                next = next.max(Some(BEHIND_OURS.to_owned()));
+                // Ours end a page, so the next one begins behind all of them.
+                next = next.filter(|last| !last.starts_with(keys::ROOT)).or(Some(BEHIND_OURS.to_owned()));
             } else {
-                walk.object(object, &mut tell)?;
+                walk.object(object)?;
             }
         }
         match next {
@@ -66,7 +74,7 @@ pub(super) async fn list(shared: &Shared, mut tell: impl FnMut(Difference)) -> R
             _ => break,
         }
     }
-    walk.rest(&mut tell)
+    walk.rest()
 }
 
 /// Whether an object may not be what its row says. All empty ones share an ETag: their time counts.
@@ -78,6 +86,7 @@ fn differs(object: &Listed, row: &ViewRow) -> bool {
 /// Goes through the rows of the view beside the listing.
 struct Walk<'a> {
     shared: &'a Shared,
+    found: Differences,
     counts: Counts,
     /// The first row that no object was compared with.
     row: Option<(String, ViewRow)>,
@@ -89,40 +98,49 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(shared: &'a Shared) -> Result<Walk<'a>> {
         let (from, page) = (Key::views(""), Vec::new().into_iter());
-        let mut walk = Walk { shared, counts: Counts::default(), row: None, from, page, end: false };
+        let mut walk = Walk {
+            shared,
+            found: Differences::default(),
+            counts: Counts::default(),
+            row: None,
+            from,
+            page,
+            end: false,
+        };
         walk.row = walk.next()?;
         Ok(walk)
     }
 
-    fn object(&mut self, object: Listed, tell: &mut impl FnMut(Difference)) -> Result<()> {
+    fn object(&mut self, object: Listed) -> Result<()> {
         self.counts.objects += 1;
         let Ok(place) = place_of(&object.key) else {
             self.counts.hostile += 1;
             return Ok(());
         };
-        while let Some((key, _)) = self.row.take_if(|(key, _)| *key < object.key) {
-            tell(Difference::Gone(key));
+        while let Some((key, row)) = self.row.take_if(|(key, _)| *key < object.key) {
+            self.found.gone.insert(key, row);
             self.row = self.next()?;
         }
         if let Some((key, known)) = self.row.take_if(|(key, _)| *key == object.key) {
             if differs(&object, &known) {
-                tell(Difference::Changed(key));
+                self.found.changed.insert(key);
             }
             self.row = self.next()?;
         } else if !place.directory && self.shared.session.is_directory_at(place.path)? {
             self.counts.shadowed += 1;
         } else {
-            tell(Difference::New(object));
+            self.found.new.insert(object.key.clone(), object);
         }
         Ok(())
     }
 
-    fn rest(mut self, tell: &mut impl FnMut(Difference)) -> Result<Counts> {
-        while let Some((key, _)) = self.row.take() {
-            tell(Difference::Gone(key));
+    fn rest(mut self) -> Result<(Differences, Counts)> {
+        while let Some((key, row)) = self.row.take() {
+            self.found.gone.insert(key, row);
             self.row = self.next()?;
         }
-        Ok(self.counts)
+        self.found.pair();
+        Ok((self.found, self.counts))
     }
 
     fn next(&mut self) -> Result<Option<(String, ViewRow)>> {

@@ -2,7 +2,7 @@
 //!
 //! The first time a session is mounted, its listing is in the tree before the mount answers: files come from
 //! the listing alone, empty objects (a symlink is one) by their headers; then the headers of the files are
-//! read for as long as [`HEADERS_WAIT`], the rest in the background. Until then such a file has version 0.
+//! read for as long as [`super::ViewOptions::headers_wait`], the rest in the background. Until then such a file has version 0.
 //!
 //! Invariants:
 //! - a difference between listing and rows is only a reason to look: what counts is a HEAD made while
@@ -20,8 +20,9 @@ use super::shared::Shared;
 use crate::log::row::{Key, Record, meta};
 use crate::session::outside::Outside;
 use crate::store::Listed;
-use compare::{Difference, Differences};
+use compare::Differences;
 use futures::stream::StreamExt;
+pub(super) use pending::read_headers;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,8 +30,6 @@ use tokio::time::Instant;
 
 /// Objects looked at at once.
 const PARALLEL: usize = 32;
-/// How long a first mount waits for headers.
-const HEADERS_WAIT: Duration = Duration::from_secs(20);
 
 /// What one pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -103,7 +102,7 @@ impl Importer {
         let _one = self.one.lock().await;
         let (differences, _) = self.differences().await?;
         let (files, others): (Vec<_>, Vec<_>) =
-            differences.new.into_iter().partition(|object| object.size > 0);
+            differences.new.into_values().partition(|object| object.size > 0);
         for object in &files {
             self.place_listed(object).await?;
         }
@@ -113,7 +112,7 @@ impl Importer {
         let (_, failed) = self.look_at_all(empty).await;
         let (_, failed_too) = self.look_at_all(markers.into_iter().rev().collect()).await;
         // A timeout is fine: the rest is read in the background.
-        let read = tokio::time::timeout(HEADERS_WAIT, self.read_headers()).await;
+        let read = tokio::time::timeout(self.shared.options.headers_wait, self.read_headers()).await;
         read.unwrap_or(Ok(()))?;
         if failed + failed_too > 0 {
             // The mount is refused rather than shown with files missing; trying again goes on from here.
@@ -128,7 +127,8 @@ impl Importer {
     /// Imports now and then until the view is stopped.
     pub async fn run(self: Arc<Self>) {
         let shortest = self.shared.options.import_interval;
-        let mut pause = shortest;
+        // What happened while nobody had the session mounted comes in at once.
+        let mut pause = Duration::ZERO;
         let stop = self.shared.stop.clone();
         loop {
             let (began, passing) = (Instant::now(), self.headers_and_pass(pause));
@@ -160,15 +160,17 @@ impl Importer {
     pub async fn pass(&self) -> Result<Imported> {
         let _one = self.one.lock().await;
         let (differences, mut imported) = self.differences().await?;
-        let look = differences.new.into_iter().map(|object| object.key).chain(differences.changed);
+        let look = differences.new.into_keys().chain(differences.changed);
         let (found, failed) = self.look_at_all(look.collect()).await;
+        let shadowed = found.iter().filter(|settled| **settled == Settled::Shadowed).count();
+        self.shared.figures.lock().shadowed += shadowed as u64;
         found.into_iter().for_each(|settled| imported.count(settled));
         imported.failed += failed;
         if !differences.gone.is_empty() && !self.shared.sees_lease().await? {
             return Err(ViewError::BadListing { store: self.shared.store.describe() });
         }
         // One by one and from the end: a directory comes after what was in it.
-        for key in differences.gone.into_iter().rev() {
+        for key in differences.gone.into_keys().rev() {
             match self.look_at(&key).await {
                 Ok(settled) => imported.count(settled),
                 Err(error) => {
@@ -182,13 +184,7 @@ impl Importer {
     }
 
     async fn differences(&self) -> Result<(Differences, Imported)> {
-        let mut differences = Differences::default();
-        let tell = |difference| match difference {
-            Difference::New(object) => differences.new.push(object),
-            Difference::Changed(key) => differences.changed.push(key),
-            Difference::Gone(key) => differences.gone.push(key),
-        };
-        let listed = compare::list(&self.shared, tell).await?;
+        let (differences, listed) = compare::list(&self.shared).await?;
         let mut figures = self.shared.figures.lock();
         (figures.hostile, figures.shadowed) = (listed.hostile, listed.shadowed);
         Ok((differences, Imported { listed: listed.objects, ..Imported::default() }))

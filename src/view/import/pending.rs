@@ -1,14 +1,16 @@
 //! Headers of imported files that came from a listing alone.
 //!
-//! Invariant: an inode and its row of the view have version 0 exactly until these are in.
+//! Invariant: a row of the view has the version [`UNREAD`] exactly until these are in, and so has its inode
+//! unless it was changed meanwhile.
 
 use super::{Importer, PARALLEL};
 use crate::log::row::{Key, Row, ViewRow, prefix_end};
-use crate::session::outside::{Outside, Placed};
+use crate::session::outside::{Outside, Placed, UNREAD};
 use crate::view::error::Result;
 use crate::view::headers;
 use crate::view::names::place_of;
 use crate::view::settle::millis;
+use crate::view::shared::Shared;
 use crate::view::tree::after;
 use futures::stream::StreamExt;
 
@@ -45,8 +47,7 @@ impl Importer {
             for (key, value) in page {
                 let Some(Key::View { key }) = Key::decode(&key) else { continue };
                 let row = ViewRow::decode(&value)?;
-                let inode = if row.version == 0 { self.shared.journal.inode(row.ino)? } else { None };
-                if inode.is_some_and(|inode| inode.version == 0) {
+                if row.version == UNREAD {
                     pending.push((key, row));
                 }
             }
@@ -54,26 +55,36 @@ impl Importer {
     }
 
     async fn header(&self, key: &str, row: &ViewRow) -> Result<()> {
-        let Ok(place) = place_of(key) else { return Ok(()) };
         self.shared.writable().await?;
         let _lock = self.shared.keys.lock(key).await;
-        let head = self.shared.store.head(key).await?;
-        if head.etag.0 != row.etag || head.size != row.size {
-            // Edited since: the next pass sees that.
-            return Ok(());
-        }
-        let outside = Outside {
-            key: key.to_owned(),
-            path: place.path.to_owned(),
-            directory: place.directory,
-            etag: head.etag.0,
-            size: head.size,
-            modified_ms: millis(head.modified),
-            headers: Some(headers::read(&head.metadata)),
-        };
-        if let Placed::Noted(seq) = self.shared.session.outside_headers(&outside, row)? {
-            self.shared.note_import(key, seq);
-        }
-        Ok(())
+        read_headers(&self.shared, key, row).await
     }
+}
+
+/// Reads the headers of the object `key` and brings them into the tree. Nothing happens when the object, or
+/// its row, is another one by now. The caller holds the key's lock.
+pub(in crate::view) async fn read_headers(shared: &Shared, key: &str, row: &ViewRow) -> Result<()> {
+    let Ok(place) = place_of(key) else { return Ok(()) };
+    let head = match shared.store.head(key).await {
+        Ok(head) => head,
+        // The next pass sees that.
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if head.etag.0 != row.etag || head.size != row.size {
+        return Ok(());
+    }
+    let outside = Outside {
+        key: key.to_owned(),
+        path: place.path.to_owned(),
+        directory: place.directory,
+        etag: head.etag.0,
+        size: head.size,
+        modified_ms: millis(head.modified),
+        headers: Some(headers::read(&head.metadata)),
+    };
+    if let Placed::Noted(seq) = shared.session.outside_headers(&outside, row)? {
+        shared.note_import(key, seq);
+    }
+    Ok(())
 }

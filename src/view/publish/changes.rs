@@ -154,10 +154,11 @@ impl<'a> Marker<'a> {
             return Ok(());
         }
         let (there, row) = (self.tree.at(key)?, self.shared.row(key)?);
-        if shows(row.as_ref(), there.as_ref()) {
+        let publishes = self.shared.options.publishes(key);
+        if shows(row.as_ref(), there.as_ref()) || !publishes && row.is_none() {
             return Ok(());
         }
-        let bytes = there.map_or(0, |(_, row)| row.size);
+        let bytes = there.filter(|_| publishes).map_or(0, |(_, row)| row.size);
         self.shared.mark(key, bytes, self.delay);
         Ok(())
     }

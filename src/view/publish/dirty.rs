@@ -31,21 +31,35 @@ struct Waiting {
     bytes: u64,
     attempts: u32,
     running: bool,
-    again: bool,
+    /// It changed while it was being published.
+    again: Option<Change>,
+}
+
+/// When a key changed, and when that is due.
+#[derive(Clone, Copy)]
+struct Change {
+    stamp: u64,
+    since: Instant,
+    due: Instant,
 }
 
 impl Dirty {
     /// A key has changed; `bytes` is what its object is going to have.
     pub fn mark(&mut self, key: &str, bytes: u64, now: Instant, delay: Duration) {
-        if let Some(waiting) = self.keys.get_mut(key) {
-            self.bytes = self.bytes - waiting.bytes + bytes;
-            waiting.bytes = bytes;
-            waiting.again = waiting.running;
-            return;
+        let Some(waiting) = self.keys.get_mut(key) else {
+            let change = self.change(now, delay);
+            return self.insert(key, bytes, change);
+        };
+        self.bytes = self.bytes - waiting.bytes + bytes;
+        waiting.bytes = bytes;
+        if waiting.running && waiting.again.is_none() {
+            let change = self.change(now, delay);
+            self.keys.entry(key.to_owned()).and_modify(|waiting| waiting.again = Some(change));
         }
-        let stamp = self.stamp();
-        let due = now + delay;
-        let waiting = Waiting { stamp, since: now, due, bytes, attempts: 0, running: false, again: false };
+    }
+
+    fn insert(&mut self, key: &str, bytes: u64, Change { stamp, since, due }: Change) {
+        let waiting = Waiting { stamp, since, due, bytes, attempts: 0, running: false, again: None };
         self.bytes += bytes;
         self.due.insert((due, key.to_owned()));
         self.keys.insert(key.to_owned(), waiting);
@@ -60,17 +74,17 @@ impl Dirty {
         let key = key.clone();
         self.due.pop_first();
         let waiting = self.keys.get_mut(&key).expect("every due key is waiting");
-        (waiting.running, waiting.again) = (true, false);
+        (waiting.running, waiting.again) = (true, None);
         Some(key)
     }
 
     /// A key that was taken is published.
-    pub fn done(&mut self, key: &str, now: Instant, delay: Duration) {
+    pub fn done(&mut self, key: &str) {
         let Some(waiting) = self.keys.remove(key) else { return };
         self.stamps.remove(&waiting.stamp);
         self.bytes -= waiting.bytes;
-        if waiting.again {
-            self.mark(key, waiting.bytes, now, delay);
+        if let Some(change) = waiting.again {
+            self.insert(key, waiting.bytes, change);
         }
     }
 
@@ -79,7 +93,11 @@ impl Dirty {
         let Some(waiting) = self.keys.get_mut(key) else { return };
         let backoff = MIN_BACKOFF * 2u32.pow(waiting.attempts.min(10));
         waiting.attempts += 1;
-        (waiting.running, waiting.again) = (false, false);
+        waiting.running = false;
+        // The next attempt takes that change along.
+        if let Some(change) = waiting.again.take() {
+            self.stamps.remove(&change.stamp);
+        }
         waiting.due = now + backoff.min(MAX_BACKOFF);
         self.due.insert((waiting.due, key.to_owned()));
     }
@@ -91,6 +109,9 @@ impl Dirty {
         for (at, key) in &self.due {
             self.keys.get_mut(key).expect("every due key is waiting").due = *at;
         }
+        for again in self.keys.values_mut().filter_map(|waiting| waiting.again.as_mut()) {
+            again.due = again.due.min(now);
+        }
     }
 
     /// When the next key is due.
@@ -98,10 +119,10 @@ impl Dirty {
         self.due.first().map(|(at, _)| *at)
     }
 
-    fn stamp(&mut self) -> u64 {
+    fn change(&mut self, now: Instant, delay: Duration) -> Change {
         self.next_stamp += 1;
         self.stamps.insert(self.next_stamp);
-        self.next_stamp
+        Change { stamp: self.next_stamp, since: now, due: now + delay }
     }
 
     /// The highest stamp given out: no key that is in here now has a higher one.
@@ -142,7 +163,7 @@ mod tests {
         assert_eq!(dirty.take(now + DELAY).as_deref(), Some("a"));
         assert_eq!(dirty.take(now + DELAY * 9), None);
         assert_eq!(dirty.figures(now + DELAY), (1, 910, Some(DELAY)));
-        dirty.done("a", now + DELAY, DELAY);
+        dirty.done("a");
         assert!(dirty.is_empty() && dirty.figures(now).1 == 0);
     }
 
@@ -153,10 +174,23 @@ mod tests {
         let before = dirty.newest_stamp();
         dirty.take(now + DELAY).unwrap();
         dirty.mark("a", 2, now + DELAY, DELAY);
+        let with = dirty.newest_stamp();
         assert!(!dirty.clean_up_to(before));
-        dirty.done("a", now + DELAY, DELAY);
-        assert!(dirty.clean_up_to(before) && !dirty.is_empty());
+        dirty.done("a");
+        assert!(dirty.clean_up_to(before) && !dirty.clean_up_to(with) && !dirty.is_empty());
+        assert_eq!(dirty.take(now + DELAY), None);
         assert_eq!(dirty.take(now + DELAY * 2).as_deref(), Some("a"));
+        // Whoever waits for it does not wait for the delay.
+        dirty.mark("a", 3, now + DELAY * 2, DELAY);
+        dirty.hurry(now + DELAY * 2);
+        dirty.done("a");
+        assert_eq!(dirty.take(now + DELAY * 2).as_deref(), Some("a"));
+        // A failed attempt is made again with whatever changed during it.
+        dirty.mark("a", 4, now + DELAY * 2, DELAY);
+        dirty.failed("a", now + DELAY * 2);
+        dirty.take(now + DELAY * 3).unwrap();
+        dirty.done("a");
+        assert!(dirty.is_empty() && dirty.clean_up_to(dirty.newest_stamp()));
     }
 
     #[test]

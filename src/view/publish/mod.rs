@@ -17,6 +17,7 @@ use super::shared::Shared;
 use crate::log::LogError;
 use crate::log::lease::Hold;
 use crate::log::row::{Key, KeyBytes, Record, meta};
+use crate::log::source::CommitSource;
 use crate::session::SessionError;
 use crate::store::Kind;
 use changes::Marker;
@@ -66,7 +67,11 @@ impl Publisher {
                 changes = self.changes.recv() => self.take(changes).await,
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => self.finish(done),
                 () = self.shared.wake.notified() => self.take_all().await,
-                () = tokio::time::sleep_until(next) => self.compare_if_asked().await,
+                () = tokio::time::sleep_until(next) => {
+                    if self.shared.compare.load(Ordering::Acquire) {
+                        self.take_all().await;
+                    }
+                }
             }
         }
         // Requests under way are given up; what landed is known by its tag.
@@ -75,7 +80,7 @@ impl Publisher {
 
     /// Compares everything, unless nothing but rows of the view was committed since it was last equal.
     async fn catch_up(&mut self) -> Result<()> {
-        let seq = self.shared.base.last_seq();
+        let seq = self.shared.journal.last_seq();
         // What an import of an earlier process left uncommitted is a change of the committed tree to come.
         self.shared.committed(seq).await?;
         if !self.is_known_equal()? {
@@ -119,6 +124,7 @@ impl Publisher {
 
     /// Takes every change that is committed by now.
     async fn take_all(&mut self) {
+        let asked = self.shared.asked.load(Ordering::Acquire);
         loop {
             match self.changes.try_recv() {
                 Ok(keys) => self.mark(&keys).await,
@@ -126,14 +132,14 @@ impl Publisher {
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
-        self.compare_if_asked().await;
-        self.shared.progress();
-    }
-
-    async fn compare_if_asked(&mut self) {
         if self.shared.compare.swap(false, Ordering::AcqRel) {
             self.compare().await;
         }
+        // What was not marked is not taken: it is tried again soon.
+        if !self.shared.compare.load(Ordering::Acquire) {
+            self.shared.taken.store(asked, Ordering::Release);
+        }
+        self.shared.progress();
     }
 
     async fn mark(&mut self, keys: &Arc<Vec<KeyBytes>>) {
@@ -176,7 +182,7 @@ impl Publisher {
         let asked = self.shared.compare.load(Ordering::Acquire);
         let idle = Instant::now() + if asked { COMPARE_PAUSE } else { Duration::from_secs(3600) };
         match self.running.len() < self.shared.options.concurrency {
-            true => self.shared.dirty.lock().next_due().unwrap_or(idle),
+            true => self.shared.dirty.lock().next_due().map_or(idle, |due| due.min(idle)),
             false => idle,
         }
     }
@@ -188,11 +194,11 @@ impl Publisher {
         };
         let now = Instant::now();
         match published {
-            Ok(()) => self.shared.dirty.lock().done(&key, now, self.shared.options.delay),
+            Ok(()) => self.shared.dirty.lock().done(&key),
             Err(error) if is_final(&error) => {
                 self.shared.failed(&error);
                 self.shared.figures.lock().unpublishable.insert(key.clone().into_bytes());
-                self.shared.dirty.lock().done(&key, now, self.shared.options.delay);
+                self.shared.dirty.lock().done(&key);
             }
             Err(error) => {
                 if !matches!(error, ViewError::NotYet { .. }) {
@@ -211,15 +217,15 @@ impl Publisher {
         if !self.moved || !self.running.is_empty() || !self.shared.dirty.lock().is_empty() {
             return;
         }
-        let noted = self.shared.tree().and_then(|tree| {
-            let (_, slot) = tree.rows().base();
-            let key = Key::Meta { name: meta::VIEW_SLOT.to_vec() };
-            // Changes committed since the last look are still to come from the channel.
-            match self.changes.is_empty() {
-                true => self.shared.record(Record::put(&key, &slot.0)),
-                false => Ok(()),
+        let told = self.shared.journal.told();
+        // What was told before that, and is not in the channel any more, was compared.
+        let noted = match told {
+            Some(slot) if self.changes.is_empty() => {
+                self.shared.record(Record::put(&Key::Meta { name: meta::VIEW_SLOT.to_vec() }, &slot.0))
             }
-        });
+            // Changes committed since the last look are still to come from the channel.
+            _ => Ok(()),
+        };
         match noted {
             Ok(()) => self.moved = false,
             Err(error) => self.shared.failed(&error),
@@ -248,7 +254,7 @@ fn lost(hold: &Hold) -> Option<String> {
 /// Whether trying the same object again is pointless until it changes.
 fn is_final(error: &ViewError) -> bool {
     match error {
-        ViewError::Unpublishable { .. } => true,
+        ViewError::Unpublishable { .. } | ViewError::Lost { .. } => true,
         ViewError::Store(error) => error.kind == Kind::Invalid,
         ViewError::Session(SessionError::Store(error)) => error.kind == Kind::Invalid,
         _ => false,

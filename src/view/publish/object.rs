@@ -9,11 +9,15 @@ use super::changes::shows;
 use super::upload::upload;
 use crate::log::ids::{Blob, keys};
 use crate::log::row::{InodeRow, ViewRow};
+use crate::session::SessionError;
+use crate::session::outside::UNREAD;
 use crate::store::{Condition, ETag, Kind, StoreError};
 use crate::view::error::{Result, ViewError};
+use crate::view::import::read_headers;
 use crate::view::settle::{Settled, settle};
 use crate::view::shared::Shared;
 use crate::view::tree::Shown;
+use tokio::time::Instant;
 
 /// After this many surprises in a row the key waits for its next turn.
 const MAX_STEPS: usize = 8;
@@ -40,15 +44,16 @@ async fn step(shared: &Shared, key: &str) -> Result<Step> {
     let row = shared.row(key)?;
     let want = match want(shared, key, row.as_ref())? {
         Want::Shown => return Ok(Step::Done),
+        Want::Unpublished => return leave(shared, row.as_ref()).await,
         Want::Nothing => None,
         Want::Object(shown) => Some(shown),
     };
+    shared.writable().await?;
     if let Some(row) = &row
         && free_object(shared, key, row).await?
     {
         return Ok(Step::Again);
     }
-    shared.writable().await?;
     match (want, row) {
         (Some(shown), row) => write(shared, key, &shown, row.as_ref()).await,
         (None, Some(row)) => remove(shared, key, &row).await,
@@ -59,6 +64,8 @@ async fn step(shared: &Shared, key: &str) -> Result<Step> {
 enum Want {
     /// The object is right.
     Shown,
+    /// The object is left alone, whatever it is.
+    Unpublished,
     /// There should be none.
     Nothing,
     /// It should show this.
@@ -66,41 +73,72 @@ enum Want {
 }
 
 fn want(shared: &Shared, key: &str, row: Option<&ViewRow>) -> Result<Want> {
-    if !shared.options.publishes(key) {
-        return Ok(Want::Shown);
-    }
     let mut tree = shared.tree()?;
     let there = tree.at(key)?;
     if shows(row, there.as_ref()) {
         return Ok(Want::Shown);
+    }
+    if !shared.options.publishes(key) {
+        return Ok(Want::Unpublished);
     }
     let Some((ino, inode)) = there else { return Ok(Want::Nothing) };
     let inode: InodeRow = inode;
     Ok(Want::Object(Box::new(tree.shown(ino, inode)?)))
 }
 
-/// Sees to it that no file's content lies in the object that is about to change; true if that took time, so
-/// that everything has to be looked at again.
+/// The object stays, but not as the only copy of content that has another path now, or none that it shows.
+async fn leave(shared: &Shared, row: Option<&ViewRow>) -> Result<Step> {
+    let Some(row) = row else { return Ok(Step::Done) };
+    match shared.session.own_content(row.ino).await {
+        Ok(_) => Ok(Step::Done),
+        Err(SessionError::Store(error)) if is_gone(&error) => {
+            Err(ViewError::Lost { ino: row.ino, object: error.key })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sees to it that nothing of a file lies only in the object that is about to change, neither content nor
+/// headers; true if that took time, so that everything has to be looked at again.
 async fn free_object(shared: &Shared, key: &str, row: &ViewRow) -> Result<bool> {
     if shared.session.object_in_use(key) {
         return Err(ViewError::NotYet { key: key.to_owned(), what: "a deleted file that is open reads it" });
     }
-    let Some(seq) = shared.session.own_content(row.ino).await? else { return Ok(false) };
-    shared.committed(seq).await?;
-    Ok(true)
+    if row.version == UNREAD {
+        read_headers(shared, key, row).await?;
+        if shared.row(key)?.as_ref() != Some(row) {
+            return Ok(true);
+        }
+    }
+    match shared.session.own_content(row.ino).await {
+        Ok(None) => Ok(false),
+        Ok(Some(seq)) => {
+            shared.committed(seq).await?;
+            Ok(true)
+        }
+        // It is another one by now: what that means is settled first.
+        Err(SessionError::Store(error)) if is_gone(&error) && error.key == key => {
+            settle(shared, key, Some(row)).await?;
+            Ok(true)
+        }
+        Err(SessionError::Store(error)) if is_gone(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn write(shared: &Shared, key: &str, shown: &Shown, row: Option<&ViewRow>) -> Result<Step> {
-    // Only a version of the tree whose content was just copied away from its object has such extents.
+    if shown.row.version == UNREAD {
+        return Err(ViewError::NotYet { key: key.to_owned(), what: "its headers are not read yet" });
+    }
+    // Imported content that is at another key now (a copy in its own name was freed before).
     if shown.extents.iter().any(|(_, extent)| matches!(extent.blob, Blob::Object { .. })) {
-        let seq = shared.session.own_content(shown.ino).await?;
-        if let Some(seq) = seq {
-            shared.committed(seq).await?;
-        }
-        return match seq {
-            Some(_) => Ok(Step::Again),
-            None => Err(ViewError::NotYet { key: key.to_owned(), what: "its content is not committed" }),
-        };
+        return own(shared, key, shown).await;
+    }
+    // Objects without bytes share one ETag: look whether it is still ours.
+    if let Some(row) = row.filter(|row| row.size == 0)
+        && settle(shared, key, Some(row)).await? != Settled::Unchanged
+    {
+        return Ok(Step::Again);
     }
     let condition = row.map_or(Condition::Absent, |row| Condition::Match(ETag(row.etag.clone())));
     match upload(shared, key, shown, condition).await {
@@ -114,6 +152,26 @@ async fn write(shared: &Shared, key: &str, shown: &Shown, row: Option<&ViewRow>)
         Err(ViewError::Store(error)) => surprised(shared, key, row, error).await,
         Err(error) => Err(error),
     }
+}
+
+/// Copies content to where only we write, so that the next look publishes it from there.
+async fn own(shared: &Shared, key: &str, shown: &Shown) -> Result<Step> {
+    match shared.session.own_content(shown.ino).await {
+        Ok(Some(seq)) => {
+            shared.committed(seq).await?;
+            Ok(Step::Again)
+        }
+        Ok(None) => Err(ViewError::NotYet { key: key.to_owned(), what: "its content is not committed" }),
+        Err(SessionError::Store(error)) if is_gone(&error) => {
+            Err(ViewError::Lost { ino: shown.ino, object: error.key })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The object that content was imported from is another one by now, or none.
+fn is_gone(error: &StoreError) -> bool {
+    matches!(error.kind, Kind::Precondition | Kind::NotFound | Kind::InvalidRange)
 }
 
 async fn remove(shared: &Shared, key: &str, row: &ViewRow) -> Result<Step> {
@@ -131,8 +189,16 @@ async fn remove(shared: &Shared, key: &str, row: &ViewRow) -> Result<Step> {
         true => Condition::Match(ETag(row.etag.clone())),
         false => Condition::None,
     };
-    shared.note_deleted(key);
-    match shared.store.delete(key, &condition).await {
+    let (only, sent) = (shared.note_delete(key), Instant::now());
+    let deleted = shared.store.delete(key, &condition).await;
+    let answered = match &deleted {
+        Ok(()) => true,
+        Err(error) => matches!(error.kind, Kind::Precondition | Kind::NotFound),
+    };
+    if only && answered {
+        shared.delete_answered(key, sent);
+    }
+    match deleted {
         Ok(()) => {
             shared.remove_row(key)?;
             shared.figures.lock().deleted += 1;

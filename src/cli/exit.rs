@@ -238,9 +238,10 @@ impl From<ViewError> for Failure {
             ViewError::Local(local) => of_local(local.kind),
             ViewError::Log(log) => of_log(log),
             ViewError::Session(session) => of_session(session),
-            ViewError::Row(_) | ViewError::Unpublishable { .. } | ViewError::Corrupt { .. } => {
-                Exit::CannotStart
-            }
+            ViewError::Row(_)
+            | ViewError::Unpublishable { .. }
+            | ViewError::Lost { .. }
+            | ViewError::Corrupt { .. } => Exit::CannotStart,
             ViewError::NotYet { .. }
             | ViewError::BadListing { .. }
             | ViewError::Incomplete { .. }

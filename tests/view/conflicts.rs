@@ -25,7 +25,7 @@ fn a_file_that_both_sides_changed_keeps_ours_and_theirs_beside_it() {
     let done = host.refresh();
     assert_eq!((done.conflicts, done.imported), (1, 0));
     let name = format!("d/f.txt.outside-{}", etag.0.trim_matches('"'));
-    assert_eq!(beside(&host, "d/f.txt"), [name.clone()]);
+    assert_eq!(beside(&host, "d/f.txt"), [name.as_str()]);
     assert_eq!((host.text("d/f.txt"), host.text(&name)), ("ours".into(), "theirs".into()));
     host.publish();
     assert_published(&host, &rig.client);

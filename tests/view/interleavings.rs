@@ -178,7 +178,7 @@ fn a_fenced_writers_late_publish_is_known_and_mended() {
         next.flush();
         let mut held = Some(held);
         if first == "old" {
-            held.take().map(|held| held.release());
+            drop(held.take());
             let begun = std::time::Instant::now();
             while rig.client.text("f") != "two" {
                 assert!(begun.elapsed() < Duration::from_secs(10));

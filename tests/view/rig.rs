@@ -3,7 +3,7 @@
 use crate::outside::Client;
 use cwdfs::log::ids::Ino;
 use cwdfs::session::api::*;
-use cwdfs::session::{Durability, Session, SessionError, SessionOptions};
+use cwdfs::session::{Durability, KeepOptions, Session, SessionError, SessionOptions};
 use cwdfs::store::faulty::FaultyStore;
 use cwdfs::store::{DirStore, ObjectStore};
 use cwdfs::view::{Imported, View, ViewOptions, ViewStatus};
@@ -118,6 +118,7 @@ impl Rig {
             read_only: false,
             follow_interval: Duration::from_secs(5),
             passthrough: false,
+            keep: KeepOptions::for_tests(),
         }
     }
 

@@ -5,7 +5,7 @@ use super::db::{During, get_meta, meta, pack, put_meta, unpack};
 use super::overlay::Hold;
 use super::{Journal, Result, Shared};
 use crate::log::ids::{Blob, Epoch, Slot};
-use crate::log::row::{KeyBytes, Record};
+use crate::log::row::{ExtentRow, KeyBytes, Record};
 use crate::log::source::{Committed, LocalError, Move, Snapshot};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
@@ -195,6 +195,10 @@ impl Committed for Journal {
     fn piece(&self, blob: &Blob, offset: u64, len: u32) -> Result<Option<Bytes>> {
         let bytes = self.shared.placed_bytes(blob, offset)?;
         Ok(bytes.filter(|b| b.len() == len as usize))
+    }
+
+    fn keep_piece(&self, extent: &ExtentRow, bytes: &Bytes) {
+        Journal::keep_piece(self, extent, bytes);
     }
 
     fn relocate(&self, moves: &[Move]) -> Result<usize> {

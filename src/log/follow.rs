@@ -5,6 +5,7 @@
 
 use super::blocking::blocking;
 use super::checkpoint;
+use super::clock::{Clock, SystemClock};
 use super::error::LogError;
 use super::ids::{Epoch, SessionId, Slot, keys};
 use super::lease::Lease;
@@ -13,10 +14,13 @@ use super::segment::Kind;
 use super::source::RecoverySink;
 use crate::store::ObjectStore;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Every so many polls that find nothing, the lease is read: we may have fallen below the floor, or the
 /// session may be another.
 const LOOK_AT_LEASE: u32 = 8;
+/// After so long without an answer it is read at the first poll: collection waits for us about as long.
+const LONG: Duration = Duration::from_secs(10);
 
 /// What a poll found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,9 @@ pub struct Follower {
     store: Arc<dyn ObjectStore>,
     place: Option<Place>,
     idle: u32,
+    clock: Arc<dyn Clock>,
+    /// When the store last answered.
+    answered: Duration,
 }
 
 struct Place {
@@ -50,7 +57,9 @@ impl Follower {
         store: Arc<dyn ObjectStore>,
         sink: &mut dyn RecoverySink,
     ) -> Result<Follower, LogError> {
-        let mut follower = Follower { store, place: None, idle: 0 };
+        let clock = SystemClock::shared();
+        let answered = clock.boottime();
+        let mut follower = Follower { store, place: None, idle: 0, clock, answered };
         if !follower.load(sink).await? {
             blocking(|| sink.reset())?;
         }
@@ -64,12 +73,14 @@ impl Follower {
             return self.reload(sink).await;
         }
         let applied = self.advance(sink).await?;
+        let now = self.clock.boottime();
+        let late = now.saturating_sub(std::mem::replace(&mut self.answered, now)) > LONG;
         if applied > 0 {
             self.idle = 0;
             return Ok(Followed::Applied(applied));
         }
         self.idle += 1;
-        if self.idle >= LOOK_AT_LEASE {
+        if late || self.idle >= LOOK_AT_LEASE {
             self.idle = 0;
             if self.is_left_behind().await? {
                 return self.reload(sink).await;

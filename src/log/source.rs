@@ -9,7 +9,7 @@
 //! with the same arguments, or the slot is given up for good; slots are committed in order.
 
 use super::ids::{Blob, Epoch, LocalId, Slot};
-use super::row::{KeyBytes, Record};
+use super::row::{ExtentRow, KeyBytes, Record};
 use bytes::Bytes;
 use std::fmt::Debug;
 
@@ -195,6 +195,9 @@ pub trait Committed: Send + Sync + 'static {
 
     /// A piece's bytes, where the journal still holds them.
     fn piece(&self, blob: &Blob, offset: u64, len: u32) -> Result<Option<Bytes>, LocalError>;
+
+    /// Keeps a piece that lies in the store close, as long as there is room.
+    fn keep_piece(&self, extent: &ExtentRow, bytes: &Bytes);
 
     /// Changes rows as uncommitted changes, each move whole or not at all: only if all that it expects is
     /// still so. Returns how many moves were made.

@@ -10,6 +10,7 @@ mod commands;
 mod durability;
 mod faults;
 mod follower;
+mod keeper;
 mod modes;
 mod posix;
 mod relay;

@@ -10,7 +10,7 @@ use crate::log::source::Committed;
 use crate::store::{Kind, ObjectStore};
 use bytes::Bytes;
 use futures::StreamExt;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,7 +24,12 @@ const GAP: u64 = 64 << 10;
 type Place = (Blob, u64, u32);
 
 /// The pieces of some extents; those that are missing or damaged are not in it.
-pub(super) struct Contents(HashMap<Place, Bytes>);
+#[derive(Default)]
+pub(super) struct Contents {
+    pieces: HashMap<Place, Bytes>,
+    /// Those that the journal had.
+    local: HashSet<Place>,
+}
 
 impl Contents {
     /// Reads them. Fails only where trying again may help.
@@ -33,12 +38,12 @@ impl Contents {
         committed: &Arc<dyn Committed>,
         found: &[Found],
     ) -> Result<Contents, LogError> {
-        let mut contents = HashMap::new();
+        let mut contents = Contents::default();
         let mut missing: BTreeMap<Blob, BTreeMap<u64, ExtentRow>> = BTreeMap::new();
         for row in found.iter().map(|found| &found.row) {
             let local = blocking(|| committed.piece(&row.blob, row.piece_off, row.piece_len))?;
             match local.filter(|bytes| is_right(row, bytes)) {
-                Some(bytes) => drop(contents.insert(place(row), bytes)),
+                Some(bytes) => contents.add_local(place(row), bytes),
                 None => drop(missing.entry(row.blob.clone()).or_default().insert(row.piece_off, row.clone())),
             }
         }
@@ -50,14 +55,24 @@ impl Contents {
             })
             .buffer_unordered(PARALLEL);
         while let Some(read) = reads.next().await {
-            contents.extend(read?);
+            contents.pieces.extend(read?);
         }
-        Ok(Contents(contents))
+        Ok(contents)
+    }
+
+    fn add_local(&mut self, place: Place, bytes: Bytes) {
+        self.local.insert(place.clone());
+        self.pieces.insert(place, bytes);
+    }
+
+    /// Whether the journal had an extent's piece.
+    pub fn is_local(&self, row: &ExtentRow) -> bool {
+        self.local.contains(&place(row))
     }
 
     /// The bytes that an extent takes from its piece; `None` when the piece could not be had.
     pub fn of(&self, row: &ExtentRow) -> Option<Bytes> {
-        let piece = self.0.get(&place(row))?;
+        let piece = self.pieces.get(&place(row))?;
         let start = row.skip as usize;
         let end = start.checked_add(usize::try_from(row.len).ok()?)?;
         (end <= piece.len()).then(|| piece.slice(start..end))

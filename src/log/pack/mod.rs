@@ -95,12 +95,18 @@ impl Packer<'_> {
         }
         let (Blob::Data { epoch, n }, bytes) = (&pack, laid_out.body.len() as u64) else { return Ok(()) };
         let key = keys::data(*epoch, *n);
-        put(self.store.as_ref(), &key, laid_out.body.into()).await?;
+        let body = Bytes::from(laid_out.body);
+        put(self.store.as_ref(), &key, body.clone()).await?;
         let moved = super::blocking::blocking(|| (self.relocate)(&laid_out.moves))?;
         if moved == 0 {
             // Every row has changed meanwhile, so nobody will ever name it.
             self.store.delete(&key, &Condition::None).await?;
             return Ok(());
+        }
+        for row in &laid_out.local {
+            // A copy of its own: a slice would keep the whole pack in memory.
+            let piece = &body[row.piece_off as usize..][..row.piece_len as usize];
+            self.committed.keep_piece(row, &Bytes::copy_from_slice(piece));
         }
         done.packs += 1;
         done.bytes += bytes;
@@ -114,7 +120,21 @@ impl Packer<'_> {
 struct LaidOut {
     body: Vec<u8>,
     moves: Vec<Move>,
+    /// Pieces whose content the journal had: it gets it under the new place too, so that what was read from
+    /// this machine before is read from it after.
+    local: Vec<ExtentRow>,
     unreadable: u64,
+}
+
+impl LaidOut {
+    fn end(&mut self, piece: Piece, pack: &Blob) -> Result<(), LocalError> {
+        let row = piece.row(pack, &self.body)?;
+        if piece.local {
+            self.local.push(row.clone());
+        }
+        self.moves.push(piece.into_move(&row));
+        Ok(())
+    }
 }
 
 /// Lays contents out one after the other, those that follow on each other in a file as one piece.
@@ -127,15 +147,16 @@ fn lay_out(pack: &Blob, found: Vec<Found>, contents: &Contents) -> Result<LaidOu
             continue;
         };
         if let Some(piece) = open.take_if(|piece| !piece.takes(&one)) {
-            out.moves.push(piece.end(pack, &out.body)?);
+            out.end(piece, pack)?;
         }
         let piece = open.get_or_insert_with(|| Piece::at(out.body.len() as u64, &one));
+        piece.local &= contents.is_local(&one.row);
         piece.len += one.row.len;
         piece.expected.push((one.key, one.value));
         out.body.extend_from_slice(&bytes);
     }
     if let Some(piece) = open {
-        out.moves.push(piece.end(pack, &out.body)?);
+        out.end(piece, pack)?;
     }
     Ok(out)
 }
@@ -146,11 +167,13 @@ struct Piece {
     len: u64,
     place: (super::ids::Ino, u64),
     expected: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The journal had all of it.
+    local: bool,
 }
 
 impl Piece {
     fn at(start: u64, first: &Found) -> Piece {
-        Piece { start, len: 0, place: (first.ino, first.offset), expected: Vec::new() }
+        Piece { start, len: 0, place: (first.ino, first.offset), expected: Vec::new(), local: true }
     }
 
     fn takes(&self, next: &Found) -> bool {
@@ -158,24 +181,22 @@ impl Piece {
         next.ino == ino && next.offset == offset + self.len && self.len + next.row.len <= PIECE
     }
 
-    fn end(self, pack: &Blob, body: &[u8]) -> Result<Move, LocalError> {
+    /// Its row, now that all of it is at the end of `body`.
+    fn row(&self, pack: &Blob, body: &[u8]) -> Result<ExtentRow, LocalError> {
         let bytes = &body[self.start as usize..];
         let piece_len = u32::try_from(self.len)
             .ok()
             .filter(|len| *len <= MAX_PIECE && bytes.len() as u64 == u64::from(*len))
             .ok_or_else(|| LocalError::failed("an extent is longer than its piece"))?;
-        let row = ExtentRow {
-            len: self.len,
-            blob: pack.clone(),
-            piece_off: self.start,
-            piece_len,
-            skip: 0,
-            crc: Some(crc32c::crc32c(bytes)),
-        };
-        let key = |offset| Key::Extent { ino: self.place.0, offset };
-        let mut records = vec![Record::put(&key(self.place.1), &row)];
+        let (blob, crc) = (pack.clone(), Some(crc32c::crc32c(bytes)));
+        Ok(ExtentRow { len: self.len, blob, piece_off: self.start, piece_len, skip: 0, crc })
+    }
+
+    fn into_move(self, row: &ExtentRow) -> Move {
+        let (ino, offset) = self.place;
+        let mut records = vec![Record::put(&Key::Extent { ino, offset }, row)];
         records.extend(self.expected.iter().skip(1).map(|(key, _)| Record { key: key.clone(), value: None }));
-        Ok(Move { expected: self.expected, records })
+        Move { expected: self.expected, records }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::LocalBase;
 use super::enter::Entered;
+use super::walk::slots_from;
 use crate::log::LogError;
 use crate::log::blocking::blocking;
 use crate::log::checkpoint;
@@ -18,6 +19,8 @@ const MAX_SLOT: u64 = 1 << 62;
 pub(super) struct Start {
     /// The next slot, and in whose log it lies.
     pub at: (Epoch, Slot),
+    /// The slots from there on, where they were listed meanwhile.
+    pub listed: Option<Vec<Slot>>,
     /// It is the local journal's.
     pub local_used: bool,
     /// It is a checkpoint's.
@@ -37,7 +40,7 @@ pub(super) async fn start(
     {
         let epoch = if base.slot == Slot(0) { entered.origin } else { base.epoch };
         let at = (epoch, base.slot.next());
-        return Ok(Start { at, local_used: true, loaded: false, warnings: Vec::new() });
+        return Ok(Start { at, listed: None, local_used: true, loaded: false, warnings: Vec::new() });
     }
     from_store(store, entered, sink).await
 }
@@ -82,14 +85,18 @@ async fn from_store(
         if target.slot.0 >= MAX_SLOT {
             continue;
         }
-        match checkpoint::load(store, &plan, sink).await {
+        let at = (target.epoch, target.slot.next());
+        // A listing that is old by the time the load has ended is as good: the seal finds what came since.
+        let (loaded, listed) =
+            futures::join!(checkpoint::load(store, &plan, sink), slots_from(store.as_ref(), at));
+        match loaded {
             Ok(session) if session != entered.lease.session() => {
                 let what = "it is of another session than the lease".to_owned();
                 return Err(LogError::Damaged { key: target.key(), what });
             }
             Ok(_) => {
-                let at = (target.epoch, target.slot.next());
-                return Ok(Start { at, local_used: false, loaded: true, warnings });
+                let listed = Some(listed?);
+                return Ok(Start { at, listed, local_used: false, loaded: true, warnings });
             }
             Err(error) if is_unreadable(&error) => {
                 tracing::warn!(%error, "falling back to an older checkpoint");
@@ -108,7 +115,8 @@ async fn from_store(
         }));
     }
     blocking(|| sink.reset())?;
-    Ok(Start { at: (entered.origin, Slot(1)), local_used: false, loaded: false, warnings })
+    let at = (entered.origin, Slot(1));
+    Ok(Start { at, listed: None, local_used: false, loaded: false, warnings })
 }
 
 /// Whether an older checkpoint and more of the log may help: it is damaged, or gone. A delta that later ones

@@ -109,10 +109,10 @@ async fn bring_up(
         let (lineage, checkpoint, warnings) = (Lineage::New, None, Vec::new());
         return Ok(Recovered { lease, next_slot: Slot(1), lineage, replayed: 0, checkpoint, warnings });
     }
-    let Start { at, local_used, loaded, warnings } =
+    let Start { at, listed, local_used, loaded, warnings } =
         base::start(store, &entered, local.as_ref(), sink).await?;
     let chosen = local.filter(|_| local_used).map(|l| l.chosen).unwrap_or_default();
-    let mut walk = Walk::new(store.clone(), &entered, at, chosen, options.clock.wall_ms());
+    let mut walk = Walk::new(store.clone(), &entered, (at, listed), chosen, options.clock.wall_ms());
     walk.walk_to_the_end(sink).await?;
     let lineage = match (local_used, walk.foreign) {
         (true, false) => Lineage::Local { committed: walk.committed },

@@ -42,6 +42,24 @@ pub(in crate::log) async fn fetch(
     }
 }
 
+/// The slots of an epoch from the one that `at` names on.
+pub(super) async fn slots_from(
+    store: &dyn ObjectStore,
+    (epoch, slot): (Epoch, Slot),
+) -> Result<Vec<Slot>, LogError> {
+    let prefix = keys::log_of(epoch);
+    let mut after = keys::segment(epoch, Slot(slot.0.saturating_sub(1)));
+    let mut slots = Vec::new();
+    loop {
+        let page = store.list(&prefix, Some(&after), 1000).await?;
+        slots.extend(page.objects.iter().filter_map(|o| keys::parse_segment(&o.key)).map(|(_, s)| s));
+        match page.objects.last() {
+            Some(last) if page.more => after = last.key.clone(),
+            _ => return Ok(slots),
+        }
+    }
+}
+
 /// On the way through the log.
 pub(super) struct Walk {
     store: Arc<dyn ObjectStore>,
@@ -51,6 +69,8 @@ pub(super) struct Walk {
     before: Option<Epoch>,
     /// The next slot, and in whose log it lies.
     pub at: (Epoch, Slot),
+    /// The slots from there on, where they were listed already.
+    listed: Option<Vec<Slot>>,
     chosen: Vec<(Epoch, Slot, Checksum, Seq)>,
     wall_ms: i64,
     /// Slots applied.
@@ -65,20 +85,23 @@ impl Walk {
     pub fn new(
         store: Arc<dyn ObjectStore>,
         entered: &Entered,
-        at: (Epoch, Slot),
+        (at, listed): ((Epoch, Slot), Option<Vec<Slot>>),
         chosen: Vec<(Epoch, Slot, Checksum, Seq)>,
         wall_ms: i64,
     ) -> Walk {
         let (session, ours) = (entered.lease.session(), entered.lease.epoch());
         let before = entered.before;
         let (replayed, foreign, committed) = (0, false, None);
-        Walk { store, session, ours, before, at, chosen, wall_ms, replayed, foreign, committed }
+        Walk { store, session, ours, before, at, listed, chosen, wall_ms, replayed, foreign, committed }
     }
 
     /// Applies all there is and puts the seal; `at.1` is then our first slot.
     pub async fn walk_to_the_end(&mut self, sink: &mut dyn RecoverySink) -> Result<(), LogError> {
         loop {
-            let listed = self.list().await?;
+            let listed = match self.listed.take() {
+                Some(listed) => listed,
+                None => slots_from(self.store.as_ref(), self.at).await?,
+            };
             if self.apply_listed(&listed, sink).await? {
                 continue;
             }
@@ -108,22 +131,6 @@ impl Walk {
             label: None,
             committed: Slot(slot.0.saturating_sub(1)),
             kind: Kind::Seal { successor: self.ours },
-        }
-    }
-
-    /// The slots of this epoch from the next one on.
-    async fn list(&self) -> Result<Vec<Slot>, LogError> {
-        let (epoch, slot) = self.at;
-        let prefix = keys::log_of(epoch);
-        let mut after = keys::segment(epoch, Slot(slot.0.saturating_sub(1)));
-        let mut slots = Vec::new();
-        loop {
-            let page = self.store.list(&prefix, Some(&after), 1000).await?;
-            slots.extend(page.objects.iter().filter_map(|o| keys::parse_segment(&o.key)).map(|(_, s)| s));
-            match page.objects.last() {
-                Some(last) if page.more => after = last.key.clone(),
-                _ => return Ok(slots),
-            }
         }
     }
 

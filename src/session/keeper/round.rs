@@ -50,7 +50,7 @@ impl Session {
         if keeping.floors.back().is_none_or(|(_, known)| *known < floor) && floor > Slot(0) {
             keeping.floors.push_back((Instant::now(), floor));
         }
-        tracing::info!(?packed, checkpoint = %keeping.checkpoint, %floor, "the log was shortened");
+        tracing::debug!(?packed, checkpoint = %keeping.checkpoint, %floor, "the log was shortened");
         Ok(())
     }
 
@@ -69,7 +69,7 @@ impl Session {
         let sweep = Sweep { store: &self.store, committed: &committed, lease: &writer.lease, floor };
         let swept = sweep.run().await?;
         keeping.floors.retain(young);
-        tracing::info!(?swept, %floor, "what was dead below the floor was deleted");
+        tracing::debug!(?swept, %floor, "what was dead below the floor was deleted");
         Ok(())
     }
 

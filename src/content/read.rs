@@ -28,11 +28,16 @@ const AHEAD: u64 = 16 << 20;
 /// The most bytes of one request.
 const RUN: u64 = 8 << 20;
 
-/// Content by its offset in the file; what is between is zeros.
-pub(super) type Parts = Arc<Vec<(u64, Bytes)>>;
+/// What a fetch into an image has fetched.
+pub(super) struct Filled {
+    /// Of the file; the rest of what was asked for was in the image, or removed, when the fetch began.
+    ranges: Ranges,
+    /// Content by its offset in the file; what of the ranges is in none is zeros.
+    parts: Vec<(u64, Bytes)>,
+}
 
 /// A fetch into an image that others can wait for too.
-pub(super) type Filling = Shared<BoxFuture<'static, Result<Parts, ContentError>>>;
+pub(super) type Filling = Shared<BoxFuture<'static, Result<Arc<Filled>, ContentError>>>;
 
 /// A read that is answered in part.
 struct Plan {
@@ -81,7 +86,11 @@ impl File {
 
     /// Like [`File::read_here`], after a fetch where it needs one.
     pub async fn read(self: &Arc<Self>, offset: u64, len: u32) -> Result<Bytes, ContentError> {
-        let mut plan = self.plan(offset, len)?;
+        let plan = self.plan(offset, len)?;
+        self.complete(plan).await
+    }
+
+    async fn complete(self: &Arc<Self>, mut plan: Plan) -> Result<Bytes, ContentError> {
         let outside = std::mem::take(&mut plan.outside);
         if plan.size < LARGE {
             for range in outside {
@@ -91,26 +100,51 @@ impl File {
             }
             return Ok(plan.buf.freeze());
         }
-        let in_order = self.went_on(offset, plan.buf.len() as u64);
+        let end = plan.offset + plan.buf.len() as u64;
+        let in_order = self.went_on(plan.offset, plan.buf.len() as u64);
         let step = if in_order { STRIDE } else { STEP };
-        for range in outside {
-            for index in range.start / step..range.end.div_ceil(step) {
-                let unit = index * step..((index + 1) * step).min(plan.size);
-                let wanted = range.start.max(unit.start)..range.end.min(unit.end);
-                for (at, bytes) in self.fill(unit).await?.iter() {
-                    // Only what this read did not find in the image: that may be newer.
-                    let (from, to) = (wanted.start.max(*at), wanted.end.min(at + bytes.len() as u64));
-                    if from < to {
-                        plan.put(from, &bytes[(from - at) as usize..(to - at) as usize]);
-                    }
-                }
+        let mut outside: Ranges = outside.into_iter().collect();
+        loop {
+            let Some(range) = outside.iter().next() else { break };
+            let start = range.start / step * step;
+            let unit = start..(start + step).min(plan.size);
+            let wanted = range.start..range.end.min(unit.end);
+            let filled = self.fill(unit).await?;
+            outside.remove(wanted.clone());
+            for more in self.take(&mut plan, &filled, wanted)? {
+                outside.insert(more);
             }
         }
         if in_order {
-            self.go_ahead(offset + plan.buf.len() as u64, plan.size);
+            self.go_ahead(end, plan.size);
         }
         self.core.relieve();
         Ok(plan.buf.freeze())
+    }
+
+    /// Puts what was fetched of `wanted` into a plan. Another fetch may have brought the rest into the image
+    /// since the plan was made: that is looked at anew. Returns what is still to be fetched.
+    fn take(
+        &self,
+        plan: &mut Plan,
+        filled: &Filled,
+        wanted: Range<u64>,
+    ) -> Result<Vec<Range<u64>>, ContentError> {
+        for (at, bytes) in &filled.parts {
+            // Only what this read did not find in the image: that may be newer.
+            let (from, to) = (wanted.start.max(*at), wanted.end.min(at + bytes.len() as u64));
+            if from < to {
+                plan.put(from, &bytes[(from - at) as usize..(to - at) as usize]);
+            }
+        }
+        let mut outside = Vec::new();
+        for here in filled.ranges.missing(wanted) {
+            // At most what one read asked for.
+            let again = self.plan(here.start, (here.end - here.start) as u32)?;
+            plan.put(here.start, &again.buf);
+            outside.extend(again.outside);
+        }
+        Ok(outside)
     }
 
     /// Fetches all of the file that is not here, so that [`File::is_whole`]; it may be evicted again.
@@ -177,7 +211,7 @@ impl File {
         under_way
     }
 
-    async fn fill_now(self: &Arc<Self>, unit: Range<u64>) -> Result<Parts, ContentError> {
+    async fn fill_now(self: &Arc<Self>, unit: Range<u64>) -> Result<Arc<Filled>, ContentError> {
         let (generation, outside) = {
             let state = self.state.lock();
             (state.generation, state.outside(unit.clone()))
@@ -190,7 +224,7 @@ impl File {
             // The reader has its bytes; only the next one has to fetch them again.
             tracing::warn!("cannot keep fetched content of inode {}: {e}", self.ino);
         }
-        Ok(Arc::new(parts))
+        Ok(Arc::new(Filled { ranges: outside.into_iter().collect(), parts }))
     }
 
     /// Puts fetched bytes in the image, unless they may be out of date by now.
@@ -279,4 +313,27 @@ fn runs(extents: impl Iterator<Item = (u64, ExtentRow)>) -> Vec<Vec<(u64, Extent
         }
     }
     runs
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::content::Place;
+    use crate::content::tests::{Bench, INO, at, pattern, row};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_another_fetch_brings_in_meanwhile_is_not_read_as_zeros() {
+        let data = pattern(8 << 20, 5);
+        let bench = Bench::new(64 << 20);
+        let file = bench.content.file(INO, &row(0));
+        file.write(Place::At(0), &data, at(1)).unwrap();
+        bench.capture(&file).await;
+        drop(file);
+        let bench = bench.again(true);
+        let file = bench.content.file(INO, &row(data.len() as u64));
+        let planned = file.plan(3 << 20, 2 << 20).unwrap();
+        assert_eq!(planned.outside.len(), 1, "nothing is here yet");
+        // Another reader has the first of the two megabytes fetched.
+        assert!(file.read(3 << 20, 4096).await.unwrap() == data[3 << 20..(3 << 20) + 4096]);
+        assert!(file.complete(planned).await.unwrap() == data[3 << 20..5 << 20]);
+    }
 }

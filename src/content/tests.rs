@@ -58,17 +58,17 @@ impl Rows for Fake {
     }
 }
 
-struct Bench {
+pub(super) struct Bench {
     dir: TempDir,
     rows: Arc<Fake>,
-    content: Arc<Content>,
+    pub(super) content: Arc<Content>,
     names: Arc<BlobNames>,
     cache: u64,
 }
 
-const INO: Ino = Ino(7);
+pub(super) const INO: Ino = Ino(7);
 
-fn row(size: u64) -> InodeRow {
+pub(super) fn row(size: u64) -> InodeRow {
     let t = Time { sec: 1, nsec: 0 };
     InodeRow {
         mode: libc::S_IFREG | 0o644,
@@ -88,12 +88,12 @@ fn row(size: u64) -> InodeRow {
     }
 }
 
-fn at(n: u64) -> Time {
+pub(super) fn at(n: u64) -> Time {
     Time { sec: 1 + n as i64, nsec: 0 }
 }
 
 impl Bench {
-    fn new(cache: u64) -> Bench {
+    pub(super) fn new(cache: u64) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("store")).unwrap();
         let rows = Arc::new(Fake::default());
@@ -116,7 +116,7 @@ impl Bench {
     }
 
     /// Another mount, with the cache of this one or without.
-    fn again(self, wiped: bool) -> Bench {
+    pub(super) fn again(self, wiped: bool) -> Bench {
         let Bench { dir, rows, content, names, cache } = self;
         drop(content);
         if wiped {
@@ -142,7 +142,7 @@ impl Bench {
         capture.done(1);
     }
 
-    async fn capture(&self, file: &Arc<File>) {
+    pub(super) async fn capture(&self, file: &Arc<File>) {
         match file.capture().unwrap() {
             Begin::Unchanged(_) => {}
             Begin::Busy => panic!("no other capture runs"),
@@ -172,7 +172,7 @@ async fn read_all(file: &Arc<File>) -> Vec<u8> {
     }
 }
 
-fn pattern(len: usize, seed: u64) -> Vec<u8> {
+pub(super) fn pattern(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let step = |_| {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

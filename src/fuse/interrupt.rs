@@ -26,15 +26,23 @@ pub async fn killed(pid: u32) {
     }
 }
 
+/// `stat` of a task inside exec(2) can be read only once that has ended, which closes files and so may wait for
+/// us: it is looked at only when the task has given its memory up, so that no exec is under way.
 fn is_being_killed(pid: u32) -> bool {
     // A task whose files are gone has ended: nobody waits for this answer.
-    match (std::fs::read(format!("/proc/{pid}/stat")), std::fs::read_to_string(format!("/proc/{pid}/status")))
-    {
-        (Ok(stat), Ok(status)) => {
-            flags(&stat).is_some_and(|f| f & SIGNALED != 0) || has_kill_pending(&status)
-        }
-        _ => true,
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    if has_kill_pending(&status) || has_memory(&status) {
+        return has_kill_pending(&status);
     }
+    match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => flags(&stat).is_some_and(|f| f & SIGNALED != 0),
+        Err(_) => true,
+    }
+}
+
+/// An exiting task gives its memory up before its files.
+fn has_memory(status: &str) -> bool {
+    status.lines().any(|line| line.starts_with("VmSize:"))
 }
 
 /// The ninth field; the second, the name, may hold spaces and parentheses.
@@ -59,6 +67,12 @@ mod tests {
         let stat = b"42 (a b) c) S 1 42 42 0 -1 4194560 100 0 0 0";
         assert_eq!(flags(stat), Some(4_194_560));
         assert_eq!(flags(b"42"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        assert!(has_memory(&std::fs::read_to_string("/proc/self/status").expect("our status")));
+        assert!(!has_memory("Name:\tx\nState:\tZ (zombie)\n"));
     }
 
     #[test]

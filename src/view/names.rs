@@ -23,6 +23,9 @@ pub enum NoKey {
     /// It is longer than a key may be.
     #[error("the path is longer than {MAX_KEY} bytes")]
     TooLong,
+    /// It has a backslash, which some stores take for a slash.
+    #[error("the name has a backslash")]
+    Backslash,
     /// It is where our own objects lie.
     #[error("the name is reserved")]
     Ours,
@@ -31,8 +34,8 @@ pub enum NoKey {
 /// Why a key cannot be a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoPath {
-    /// An empty component, `.`, `..`, or a NUL.
-    #[error("the key has an empty component, `.`, `..` or a NUL")]
+    /// An empty component, `.`, `..`, a NUL or a backslash.
+    #[error("the key has an empty component, `.`, `..`, a NUL or a backslash")]
     Component,
     /// A component longer than a name may be.
     #[error("a component is longer than {MAX_NAME} bytes")]
@@ -47,6 +50,9 @@ pub fn key_of(path: &[u8], directory: bool) -> Result<String, NoKey> {
     let path = std::str::from_utf8(path).map_err(|_| NoKey::NotUtf8)?;
     if path == OURS || path.starts_with(keys::ROOT) {
         return Err(NoKey::Ours);
+    }
+    if path.contains('\\') {
+        return Err(NoKey::Backslash);
     }
     if path.len() + usize::from(directory) > MAX_KEY {
         return Err(NoKey::TooLong);
@@ -80,7 +86,7 @@ pub fn place_of(key: &str) -> Result<Place<'_>, NoPath> {
         if depth == 0 && name == OURS {
             return Err(NoPath::Ours);
         }
-        if matches!(name, "" | "." | "..") || name.contains('\0') {
+        if matches!(name, "" | "." | "..") || name.contains(['\0', '\\']) {
             return Err(NoPath::Component);
         }
         if name.len() > MAX_NAME {
@@ -129,7 +135,7 @@ mod tests {
 
     #[test]
     fn hostile_keys_are_refused() {
-        for key in ["", "/", "/a", "a//b", "a/", "../a", "a/../b", "./a", "a/.", "a\0b", "a//"] {
+        for key in ["", "/", "/a", "a//b", "a/", "../a", "a/../b", "./a", "a/.", "a\0b", "a//", "a\\b"] {
             let refused = place_of(key).is_err();
             assert_eq!(refused, key != "a/", "{key:?}");
         }
@@ -146,6 +152,7 @@ mod tests {
         assert_eq!(key_of("a".repeat(1024).as_bytes(), false), Ok("a".repeat(1024)));
         assert_eq!(key_of("a".repeat(1024).as_bytes(), true), Err(NoKey::TooLong));
         assert_eq!(key_of(b".cwdfs/x", false), Err(NoKey::Ours));
+        assert_eq!(key_of(b"a/b\\c", false), Err(NoKey::Backslash));
     }
 
     #[test]

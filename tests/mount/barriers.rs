@@ -196,13 +196,13 @@ fn a_caller_that_is_killed_while_it_waits_is_let_go() {
     let world = World::with_relay("let-go");
     let mount = world.host("a").mount(&[]);
     fs::write(mount.path("warm"), "up").expect("write");
+    fs::write(mount.root().with_file_name("source"), "x\n").expect("write");
     world.relay().black_hole();
-    let mut child = Command::new("sh")
-        .args(["-c", "echo x > stuck"])
-        .current_dir(mount.root())
+    let mut child = Command::new("cp")
+        .args([mount.root().with_file_name("source"), mount.path("stuck")])
         .stdin(Stdio::null())
         .spawn()
-        .expect("sh");
+        .expect("cp");
     std::thread::sleep(Duration::from_millis(500));
     assert!(child.try_wait().expect("look").is_none(), "the close waits for the store");
     child.kill().expect("kill");
@@ -219,6 +219,24 @@ fn a_caller_that_is_killed_while_it_waits_is_let_go() {
             assert_eq!(fs::read(root.join("stuck")).expect("its content commits all the same"), b"x\n");
         },
     );
+}
+
+/// An exec closes what is close-on-exec, and while its close waits, looking at the process can hang.
+#[test]
+fn programs_start_while_a_changed_file_is_open() {
+    let world = World::with_relay("exec");
+    let mount = slow(&world, &[]);
+    let mut file = File::create(mount.path("open")).expect("create");
+    for n in 0..3 {
+        file.write_all(&noise(100_000, n)).expect("write");
+        let (ran, time) = took(|| Command::new("true").stdin(Stdio::null()).status());
+        assert!(ran.expect("true").success());
+        assert!(time < Duration::from_secs(10), "round {n}: starting a program took {time:?}");
+    }
+    close(file).expect("close");
+    lost_and_found(&world, mount, |root| {
+        assert_eq!(fs::metadata(root.join("open")).expect("stat").len(), 300_000);
+    });
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn a_file_larger_than_the_cache_passes_both_ways() {
         }
     }
     assert_eq!(file.read(&mut read).expect("read"), 0);
+    drop(file);
     assert!(most <= bound, "the cache took {} MiB of {cache} while reading", most / MIB);
     mount.unmount();
 }

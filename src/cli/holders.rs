@@ -76,9 +76,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path().canonicalize().expect("it is there");
         let file = fs::File::create(root.join("held")).expect("a file");
-        let mut inside = Command::new("sleep").arg("30").current_dir(&root).spawn().expect("sleep");
+        let mut inside = Command::new("sleep").arg("600").current_dir(&root).spawn().expect("sleep");
         let mut outside =
-            Command::new("sleep").arg("30").current_dir("/").stdin(file).spawn().expect("sleep");
+            Command::new("sleep").arg("600").current_dir("/").stdin(file).spawn().expect("sleep");
         // Until both run their own program.
         let pids = [inside.id(), outside.id()];
         let ready = |found: &Vec<Holder>| {

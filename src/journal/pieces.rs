@@ -162,15 +162,7 @@ impl Journal {
 
     /// Keeps a fetched piece's bytes as clean content, if they are what the row says.
     pub fn keep_piece(&self, extent: &ExtentRow, bytes: &Bytes) {
-        let kept = matches!(extent.blob, Blob::Segment { .. } | Blob::Data { .. });
-        // Best effort: while the disk fails, what can be fetched again is not kept.
-        if !kept || !matches(extent, bytes) || self.shared.queue.check().is_err() {
-            return;
-        }
-        let (blob, off, bytes) = (extent.blob.clone(), extent.piece_off, bytes.clone());
-        self.shared.pieces.0.insert(At::Place(blob.clone(), off), bytes.clone());
-        let id = LocalId(self.shared.next_local.fetch_add(1, Ordering::Relaxed));
-        self.shared.queue.push(Op::Keep { id, blob, off, bytes });
+        self.shared.keep_piece(extent, bytes);
     }
 
     /// Keeps blobs from collection, and local pieces from being dropped, for as long as the guard lives.
@@ -180,6 +172,21 @@ impl Journal {
             *overlay.pins.entry(blob.clone()).or_default() += 1;
         }
         PinGuard { shared: self.shared.clone(), blobs: blobs.to_vec() }
+    }
+}
+
+impl Shared {
+    /// See [`Journal::keep_piece`].
+    pub(super) fn keep_piece(&self, extent: &ExtentRow, bytes: &Bytes) {
+        let kept = matches!(extent.blob, Blob::Segment { .. } | Blob::Data { .. });
+        // Best effort: while the disk fails, what can be fetched again is not kept.
+        if !kept || !matches(extent, bytes) || self.queue.check().is_err() {
+            return;
+        }
+        let (blob, off, bytes) = (extent.blob.clone(), extent.piece_off, bytes.clone());
+        self.pieces.0.insert(At::Place(blob.clone(), off), bytes.clone());
+        let id = LocalId(self.next_local.fetch_add(1, Ordering::Relaxed));
+        self.queue.push(Op::Keep { id, blob, off, bytes });
     }
 }
 

@@ -8,7 +8,7 @@ use super::db::{During, delete_meta, meta, put_meta};
 use super::queue::Pending;
 use super::{Journal, Result, Shared};
 use crate::log::ids::{Epoch, Slot};
-use crate::log::row::{Key, Record};
+use crate::log::row::{ExtentRow, Key, Record};
 use crate::log::source::{Checksum, LocalError, Part, RecoverySink};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -99,6 +99,10 @@ impl RecoverySink for JournalSink {
         })?;
         self.shared.tell(&records);
         Ok(())
+    }
+
+    fn keep(&mut self, extent: &ExtentRow, bytes: &Bytes) {
+        self.shared.keep_piece(extent, bytes);
     }
 
     fn checkpoint_loaded(&mut self, epoch: Epoch, slot: Slot, image: Slot) -> Result<()> {

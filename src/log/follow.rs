@@ -151,6 +151,7 @@ impl Follower {
             let Fetched::Segment(segment) = fetch(self.store.as_ref(), place.epoch, next).await? else {
                 return Ok(applied);
             };
+            let segment = *segment;
             let damaged = |what: &str| {
                 let (key, what) = (keys::segment(place.epoch, next), what.to_owned());
                 LogError::Damaged { key, what }
@@ -165,6 +166,7 @@ impl Follower {
                 Kind::Seal { .. } => return Err(damaged("it is sealed in favour of an earlier epoch")),
                 Kind::Changes => {
                     blocking(|| sink.segment(place.epoch, next, &segment.checksum, segment.records))?;
+                    segment.pieces.iter().for_each(|(extent, bytes)| sink.keep(extent, bytes));
                     place.slot = next;
                     applied += 1;
                 }

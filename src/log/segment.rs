@@ -84,6 +84,8 @@ pub struct Segment {
     pub content_len: u64,
     /// Its checksum, which matched.
     pub checksum: Checksum,
+    /// Content inside it that was fetched along and is worth keeping.
+    pub pieces: Vec<(ExtentRow, Bytes)>,
 }
 
 /// Lays out a commit. Fails when a record names a local piece that the journal did not hand over.
@@ -166,7 +168,28 @@ pub fn decode(epoch: Epoch, slot: Slot, bytes: &[u8]) -> Result<Segment, LogErro
     if matches!(header.kind, Kind::Seal { .. }) && !(rows.is_empty() && layout.content_len == 0) {
         return Err(damaged("a seal holds nothing"));
     }
-    Ok(Segment { header, records: rows, content_len: layout.content_len as u64, checksum: layout.checksum })
+    Ok(Segment {
+        header,
+        records: rows,
+        content_len: layout.content_len as u64,
+        checksum: layout.checksum,
+        pieces: Vec::new(),
+    })
+}
+
+/// The content inside a segment that its own records name, `object` being the segment's bytes.
+pub fn pieces(segment: &Segment, object: &Bytes) -> Vec<(ExtentRow, Bytes)> {
+    let here = Blob::Segment { epoch: segment.header.epoch, slot: segment.header.slot };
+    let extents = segment.records.iter().filter(|record| Key::is_extent(&record.key));
+    extents
+        .filter_map(|record| ExtentRow::decode(record.value.as_ref()?).ok())
+        .filter(|extent| extent.blob == here)
+        .filter_map(|extent| {
+            let start = usize::try_from(extent.piece_off).ok()?;
+            let end = start.checked_add(extent.piece_len as usize).filter(|end| *end <= object.len())?;
+            Some((extent, object.slice(start..end)))
+        })
+        .collect()
 }
 
 /// What the object `log/<epoch>/<slot>` says of itself, its checksum verified, its records unread.

@@ -131,6 +131,9 @@ pub trait RecoverySink: Send {
         records: Vec<Record>,
     ) -> Result<(), LocalError>;
 
+    /// A piece's bytes came along with the segment that was applied last; to be kept or not.
+    fn keep(&mut self, extent: &ExtentRow, bytes: &Bytes);
+
     /// The checkpoint that was loaded holds the tree after `slot`; its image is of slot `image`.
     fn checkpoint_loaded(&mut self, epoch: Epoch, slot: Slot, image: Slot) -> Result<(), LocalError>;
 }

@@ -8,9 +8,10 @@ use super::status::{Notices, Position};
 use super::{Session, SessionOptions};
 use crate::log::follow::Follower;
 use crate::log::ids::{Epoch, Slot};
-use crate::log::row::{Key, KeyBytes, Record};
+use crate::log::row::{ExtentRow, Key, KeyBytes, Record};
 use crate::log::source::{Checksum, LocalError, Part, RecoverySink};
 use crate::store::ObjectStore;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -123,6 +124,10 @@ impl RecoverySink for Watched<'_> {
     ) -> LocalResult {
         self.note(&records)?;
         self.inner.segment(epoch, slot, checksum, records)
+    }
+
+    fn keep(&mut self, extent: &ExtentRow, bytes: &Bytes) {
+        self.inner.keep(extent, bytes);
     }
 
     fn checkpoint_loaded(&mut self, epoch: Epoch, slot: Slot, image: Slot) -> LocalResult {

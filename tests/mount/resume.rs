@@ -74,6 +74,24 @@ fn a_cold_read_of_many_files_takes_a_few_large_reads() {
 }
 
 #[test]
+fn what_was_closed_one_by_one_is_not_fetched_one_by_one() {
+    let world = World::with_relay("closed-one-by-one");
+    let mount = world.host("a").mount(&["--no-publish"]);
+    for n in 0..150 {
+        work::write_closed(&mount.path(format!("f{n}")), &noise(3000, n)).expect("write");
+    }
+    mount.lose_machine();
+    let mount = world.host("b").mount(&["--takeover", "--no-publish"]);
+    world.relay().reset();
+    for n in 0..150 {
+        assert!(fs::read(mount.path(format!("f{n}"))).expect("read") == noise(3000, n), "f{n} differs");
+    }
+    let gets = world.relay().counts().get(&Kind::Get).copied().unwrap_or(0);
+    assert!(gets <= 15, "reading 150 files took {gets} GETs");
+    mount.unmount();
+}
+
+#[test]
 fn a_mount_takes_the_same_few_requests_however_many_files_there_are() {
     let world = World::with_relay("mount-requests");
     let mount = world.host("a").mount(&["--durability", "fsync"]);

@@ -20,7 +20,7 @@ pub(super) struct Start {
     /// The next slot, and in whose log it lies.
     pub at: (Epoch, Slot),
     /// The slots from there on, where they were listed meanwhile.
-    pub listed: Option<Vec<Slot>>,
+    pub listed: Option<Vec<super::walk::Listed>>,
     /// It is the local journal's.
     pub local_used: bool,
     /// It is a checkpoint's.

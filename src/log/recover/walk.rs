@@ -11,8 +11,15 @@ use crate::store::ObjectStore;
 use futures::StreamExt;
 use std::sync::Arc;
 
-/// Segments fetched at once; a segment is rarely more than 8 MiB.
-const WINDOW: usize = 8;
+/// Bytes of segments fetched at once, or one segment.
+const WINDOW: u64 = 64 << 20;
+
+/// Segments fetched at once.
+const WINDOW_SLOTS: usize = 64;
+
+/// Content that came with a segment of at most so many bytes is kept: reading it later would be a request of
+/// its own for next to nothing.
+const KEPT: u64 = 256 << 10;
 
 /// What lies at a slot.
 pub(in crate::log) enum Fetched {
@@ -35,24 +42,32 @@ pub(in crate::log) async fn fetch(
             Err(error) => return Err(error.into()),
         };
         match segment::decode(epoch, slot, &body) {
-            Ok(segment) => return Ok(Fetched::Segment(Box::new(segment))),
+            Ok(mut segment) => {
+                if segment.content_len <= KEPT {
+                    segment.pieces = segment::pieces(&segment, &body);
+                }
+                return Ok(Fetched::Segment(Box::new(segment)));
+            }
             Err(LogError::Damaged { .. }) if again => again = false,
             Err(error) => return Err(error),
         }
     }
 }
 
+/// A slot that a listing showed, and the bytes of its segment.
+pub(super) type Listed = (Slot, u64);
+
 /// The slots of an epoch from the one that `at` names on.
 pub(super) async fn slots_from(
     store: &dyn ObjectStore,
     (epoch, slot): (Epoch, Slot),
-) -> Result<Vec<Slot>, LogError> {
+) -> Result<Vec<Listed>, LogError> {
     let prefix = keys::log_of(epoch);
     let mut after = keys::segment(epoch, Slot(slot.0.saturating_sub(1)));
     let mut slots = Vec::new();
     loop {
         let page = store.list(&prefix, Some(&after), 1000).await?;
-        slots.extend(page.objects.iter().filter_map(|o| keys::parse_segment(&o.key)).map(|(_, s)| s));
+        slots.extend(page.objects.iter().filter_map(|o| Some((keys::parse_segment(&o.key)?.1, o.size))));
         match page.objects.last() {
             Some(last) if page.more => after = last.key.clone(),
             _ => return Ok(slots),
@@ -70,7 +85,7 @@ pub(super) struct Walk {
     /// The next slot, and in whose log it lies.
     pub at: (Epoch, Slot),
     /// The slots from there on, where they were listed already.
-    listed: Option<Vec<Slot>>,
+    listed: Option<Vec<Listed>>,
     chosen: Vec<(Epoch, Slot, Checksum, Seq)>,
     wall_ms: i64,
     /// Slots applied.
@@ -85,7 +100,7 @@ impl Walk {
     pub fn new(
         store: Arc<dyn ObjectStore>,
         entered: &Entered,
-        (at, listed): ((Epoch, Slot), Option<Vec<Slot>>),
+        (at, listed): ((Epoch, Slot), Option<Vec<Listed>>),
         chosen: Vec<(Epoch, Slot, Checksum, Seq)>,
         wall_ms: i64,
     ) -> Walk {
@@ -135,21 +150,23 @@ impl Walk {
     }
 
     /// Applies the listed slots up to the first that is missing; `true` when that led into another epoch.
-    async fn apply_listed(&mut self, listed: &[Slot], sink: &mut dyn RecoverySink) -> Result<bool, LogError> {
+    async fn apply_listed(
+        &mut self,
+        listed: &[Listed],
+        sink: &mut dyn RecoverySink,
+    ) -> Result<bool, LogError> {
         let (epoch, first) = self.at;
-        let run: Vec<Slot> = listed
-            .iter()
-            .zip(first.0..)
-            .take_while(|(slot, n)| slot.0 == *n)
-            .map(|(slot, _)| *slot)
-            .collect();
+        let in_order = listed.iter().zip(first.0..).take_while(|((slot, _), n)| slot.0 == *n);
+        let (run, sizes): (Vec<Slot>, Vec<u64>) = in_order.map(|(listed, _)| *listed).unzip();
+        let largest = sizes.into_iter().max().unwrap_or(0).max(1);
+        let window = (WINDOW / largest).clamp(1, WINDOW_SLOTS as u64) as usize;
         let store = self.store.clone();
         let mut segments = futures::stream::iter(run)
             .map(|slot| {
                 let store = store.clone();
                 async move { (slot, fetch(store.as_ref(), epoch, slot).await) }
             })
-            .buffered(WINDOW);
+            .buffered(window);
         while let Some((slot, fetched)) = segments.next().await {
             match fetched? {
                 // It was listed, and nobody may delete it: the floor is ours.
@@ -175,6 +192,7 @@ impl Walk {
         }
         let (checksum, records) = (segment.checksum, segment.records);
         blocking(|| sink.segment(epoch, slot, &checksum, records))?;
+        segment.pieces.iter().for_each(|(extent, bytes)| sink.keep(extent, bytes));
         match self.chosen.iter().find(|(e, s, c, _)| (*e, *s, *c) == (epoch, slot, checksum)) {
             Some((.., seq)) => self.committed = self.committed.max(Some(*seq)),
             None => self.foreign = true,
@@ -199,9 +217,9 @@ impl Walk {
 
     /// Whether something says that the free slot we stand at was committed once: a later segment of this
     /// epoch whose header says so, or a log that only a seal here can have led to.
-    async fn is_gap(&self, listed: &[Slot]) -> Result<bool, LogError> {
+    async fn is_gap(&self, listed: &[Listed]) -> Result<bool, LogError> {
         let (epoch, slot) = self.at;
-        for later in listed.iter().filter(|s| **s > slot) {
+        for (later, _) in listed.iter().filter(|(later, _)| *later > slot) {
             let object = match self.store.get(&keys::segment(epoch, *later), None, None).await {
                 Ok(object) => object.body,
                 Err(error) if error.is_not_found() => continue,

@@ -2,8 +2,9 @@
 
 use crate::log::ids::{Epoch, SessionId, Slot};
 use crate::log::recover::{Lineage, LocalBase};
-use crate::log::row::{Key, Record};
+use crate::log::row::{ExtentRow, Key, Record};
 use crate::log::source::{Checksum, ChosenSlot, CommitSource, LocalError, Part, RecoverySink, Sealed, Seq};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -185,6 +186,8 @@ impl RecoverySink for FakeSink {
         state.base = Some((epoch, slot, Some(*checksum)));
         Ok(())
     }
+
+    fn keep(&mut self, _extent: &ExtentRow, _bytes: &Bytes) {}
 
     fn checkpoint_loaded(&mut self, epoch: Epoch, slot: Slot, _image: Slot) -> Result<(), LocalError> {
         self.0.0.lock().base = Some((epoch, slot, None));

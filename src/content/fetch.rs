@@ -101,9 +101,8 @@ impl Fetcher {
         if let Some(bytes) = self.rows.piece(extent)? {
             return Ok(Some(bytes));
         }
-        if let Blob::Local(id) = extent.blob {
-            let why = format!("content {} is not in the journal", id.0);
-            return Err(ContentError::Io { what: "read a captured content".into(), why });
+        if matches!(extent.blob, Blob::Local(_)) {
+            return Ok(None);
         }
         let range = piece_range(extent);
         let mut parts = Vec::with_capacity(1);
@@ -127,6 +126,10 @@ impl Fetcher {
     pub async fn piece(self: &Arc<Self>, extent: &ExtentRow) -> Result<Bytes, ContentError> {
         if let Some(bytes) = self.local(extent)? {
             return Ok(bytes);
+        }
+        if let Blob::Local(id) = extent.blob {
+            let why = format!("content {} is not in the journal", id.0);
+            return Err(ContentError::Io { what: "read a captured content".into(), why });
         }
         let range = piece_range(extent);
         let chunks = chunks_of(&range).map(|index| ChunkKey { blob: extent.blob.clone(), index });

@@ -256,11 +256,22 @@ impl File {
 
     /// The content of `range` according to the extents.
     async fn fetch(&self, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, ContentError> {
-        let rows = self.core.rows.extents(self.ino, range.clone())?;
-        let cut = rows.iter().filter_map(|(at, extent)| extents::slice(*at, extent, &range));
-        let runs: Vec<_> = runs(cut).into_iter().map(|run| self.fetch_run(run)).collect();
-        let parts: Vec<Vec<_>> = futures::stream::iter(runs).buffered(8).try_collect().await?;
-        Ok(parts.into_iter().flatten().collect())
+        let mut rows = self.core.rows.extents(self.ino, range.clone())?;
+        loop {
+            let cut = rows.iter().filter_map(|(at, extent)| extents::slice(*at, extent, &range));
+            let runs: Vec<_> = runs(cut).into_iter().map(|run| self.fetch_run(run)).collect();
+            let parts: Result<Vec<Vec<_>>, _> = futures::stream::iter(runs).buffered(8).try_collect().await;
+            let error = match parts {
+                Ok(parts) => return Ok(parts.into_iter().flatten().collect()),
+                Err(error) => error,
+            };
+            // The content may lie elsewhere since the rows were read: committed, or packed and its old place gone.
+            let now = self.core.rows.extents(self.ino, range.clone())?;
+            if now == rows {
+                return Err(error);
+            }
+            rows = now;
+        }
     }
 
     async fn fetch_run(&self, run: Vec<(u64, ExtentRow)>) -> Result<Vec<(u64, Bytes)>, ContentError> {

@@ -119,8 +119,13 @@ impl Journal {
                     let overlay = self.shared.overlay.read();
                     (overlay.locals.knows(id), overlay.locals.moved(id))
                 };
-                let bytes = match place {
+                let placed = match place {
                     Some(place) => self.shared.placed_bytes(&place.blob(), place.off)?,
+                    None => None,
+                };
+                // While its slot is being noted as committed it is found by its number only.
+                let bytes = match placed {
+                    Some(bytes) => Some(bytes),
                     None => self.shared.local_bytes(id)?,
                 };
                 if known && bytes.as_ref().is_none_or(|b| !matches(extent, b)) {

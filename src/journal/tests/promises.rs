@@ -291,3 +291,34 @@ fn a_new_session_that_never_committed_is_based_on_the_empty_tree() {
     drop(journal);
     assert!(open(dir.path()).1.base.is_none(), "a checkpoint was being loaded");
 }
+
+#[test]
+fn content_is_found_while_its_slot_is_being_noted_as_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path());
+    journal.bind(SessionId(8)).unwrap();
+    let bytes = Bytes::from_static(b"content");
+    let id = journal.put_local(bytes.clone()).unwrap();
+    let extent = local_extent(id, &bytes);
+    journal.apply(vec![inode(5, 1), Record::put(&extent_key(5, 0), &extent)]).unwrap();
+    drop(journal);
+    // Opened anew, it has nothing in memory.
+    let (journal, _) = open(dir.path());
+    journal.keep_changes_after(None).unwrap();
+    seal_and_record(&journal, 1, usize::MAX).unwrap();
+    let (let_go, hold) = std::sync::mpsc::channel::<()>();
+    let held = journal.shared.queue.send(move |_| {
+        hold.recv().unwrap();
+        Ok(())
+    });
+    std::thread::scope(|scope| {
+        let committing = scope.spawn(|| journal.committed(Slot(1)).unwrap());
+        while journal.shared.overlay.read().locals.moved(id).is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(journal.piece(&extent).unwrap(), Some(bytes));
+        let_go.send(()).unwrap();
+        committing.join().unwrap();
+    });
+    held.wait().unwrap();
+}

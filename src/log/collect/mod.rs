@@ -16,6 +16,8 @@
 //!   never used twice, and what is dead at a floor stays so in every later writer's history.
 
 mod log;
+#[cfg(test)]
+mod tests;
 
 use super::LogError;
 use super::checkpoint::{self, Name, Plan, choose};

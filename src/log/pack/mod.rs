@@ -12,6 +12,8 @@
 
 mod fetch;
 mod find;
+#[cfg(test)]
+mod tests;
 
 use super::LogError;
 use super::blobs::BlobNames;

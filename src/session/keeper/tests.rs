@@ -6,7 +6,7 @@ use crate::log::segment;
 use crate::log::source::Sealed;
 use crate::session::api::{Caller, NewNode, OpenFlags};
 use crate::session::{Durability, KeepOptions, Session, SessionError, SessionOptions};
-use crate::store::faulty::{Fault, FaultyStore, Rule};
+use crate::store::faulty::{Chances, Fault, FaultyStore, Rule};
 use crate::store::{Condition, DirStore, Kind, ObjectStore, PutOptions};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -51,10 +51,10 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// A session mounted with a cache of its own.
+/// A mounted session, and its cache folder.
 struct Mounted {
     session: Arc<Session>,
-    _cache: TempDir,
+    cache: TempDir,
 }
 
 impl std::ops::Deref for Mounted {
@@ -64,14 +64,18 @@ impl std::ops::Deref for Mounted {
     }
 }
 
-async fn mount(store: Arc<dyn ObjectStore>, timeout: Duration) -> Mounted {
-    let cache = tempfile::tempdir().unwrap();
-    let session = Session::start(store, options(cache.path(), timeout)).await.unwrap();
-    Mounted { session, _cache: cache }
+async fn mount(store: Arc<dyn ObjectStore>, options: SessionOptions, cache: TempDir) -> Mounted {
+    Mounted { session: Session::start(store, options).await.unwrap(), cache }
 }
 
+/// On a machine that has nothing of it yet.
 async fn mount_dir(dir: &Path) -> Mounted {
-    mount(Arc::new(DirStore::new(dir)), Duration::from_secs(20)).await
+    mount_with(dir, tempfile::tempdir().unwrap()).await
+}
+
+async fn mount_with(dir: &Path, cache: TempDir) -> Mounted {
+    let options = options(cache.path(), Duration::from_secs(20));
+    mount(Arc::new(DirStore::new(dir)), options, cache).await
 }
 
 impl Mounted {
@@ -130,10 +134,18 @@ impl Mounted {
         self.session.keep_sweep(&mut keeping, Duration::ZERO).await
     }
 
-    /// The process dies.
-    async fn kill(self) {
-        self.session.stop.cancel();
-        self.session.writer.as_ref().unwrap().committer.stop().await;
+    /// The process dies; what is left is its cache folder.
+    async fn kill(self) -> TempDir {
+        let Mounted { session, cache } = self;
+        session.stop.cancel();
+        session.writer.as_ref().unwrap().committer.stop().await;
+        let dead = Arc::downgrade(&session);
+        drop(session);
+        // Tasks that were in the middle of something let go of it.
+        while dead.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        cache
     }
 }
 
@@ -199,10 +211,24 @@ async fn damage_newest_image(store: &DirStore) -> bool {
     true
 }
 
-async fn die_at(from: &Path, files: &Files, nth: u32, answer_lost: bool) -> bool {
+/// How a process dies.
+#[derive(Debug, Clone, Copy)]
+struct Death {
+    /// At which request to the store.
+    nth: u32,
+    /// That request takes effect.
+    answer_lost: bool,
+    /// Its cache folder is found by the next mount.
+    same_machine: bool,
+}
+
+async fn die(from: &Path, files: &Files, death: Death) -> bool {
+    let Death { nth, answer_lost, same_machine } = death;
     let dir = copy(from);
     let store = FaultyStore::new(Arc::new(DirStore::new(dir.path())), 1);
-    let mounted = mount(store.clone(), Duration::from_millis(400)).await;
+    let cache = tempfile::tempdir().unwrap();
+    let options = options(cache.path(), Duration::from_millis(400));
+    let mounted = mount(store.clone(), options, cache).await;
     let mut files = files.clone();
     let dead_from = if answer_lost { nth + 1 } else { nth };
     if answer_lost {
@@ -211,12 +237,13 @@ async fn die_at(from: &Path, files: &Files, nth: u32, answer_lost: bool) -> bool
     store.add_rule(Rule::new(Fault::Before(Kind::Unavailable)).from_nth(dead_from));
     let ended = work(&mounted, &mut files).await;
     let finished = ended.is_ok() && store.injected().is_empty();
-    mounted.kill().await;
-    let what = format!("died at request {nth}, answer lost: {answer_lost}");
+    let cache = mounted.kill().await;
+    let what = format!("{death:?}");
     if let Err(Some(open)) = ended {
-        // Whatever became of it, it is one of the two.
+        // Whatever became of it, it is one of the two; the machine that made the change still knows it.
         let as_it_is = copy(dir.path());
-        let elsewhere = mount_dir(as_it_is.path()).await;
+        let cache = if same_machine { copy(cache.path()) } else { tempfile::tempdir().unwrap() };
+        let elsewhere = mount_with(as_it_is.path(), cache).await;
         match elsewhere.get(&open).await.unwrap() {
             Some(bytes) => files.insert(open, bytes),
             None => files.remove(&open),
@@ -224,7 +251,10 @@ async fn die_at(from: &Path, files: &Files, nth: u32, answer_lost: bool) -> bool
         elsewhere.kill().await;
     }
     let damaged = copy(dir.path());
-    let elsewhere = mount_dir(dir.path()).await;
+    let elsewhere = match same_machine {
+        true => mount_with(dir.path(), cache).await,
+        false => mount_dir(dir.path()).await,
+    };
     elsewhere.must_hold(&files, &what).await;
     // What was interrupted can be done to its end.
     elsewhere.round().await.unwrap();
@@ -233,7 +263,7 @@ async fn die_at(from: &Path, files: &Files, nth: u32, answer_lost: bool) -> bool
     let again = mount_dir(dir.path()).await;
     again.must_hold(&files, &format!("{what}, after another round")).await;
     again.kill().await;
-    if damage_newest_image(&DirStore::new(damaged.path())).await {
+    if !same_machine && damage_newest_image(&DirStore::new(damaged.path())).await {
         let fallen_back = mount_dir(damaged.path()).await;
         fallen_back.must_hold(&files, &format!("{what}, newest image damaged")).await;
         assert_eq!(fallen_back.status().notices.len(), 1, "the damage is told of");
@@ -245,10 +275,22 @@ async fn die_at(from: &Path, files: &Files, nth: u32, answer_lost: bool) -> bool
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_wherever_it_dies() {
     let (dir, files) = prepared().await;
+    let all = std::env::var_os("CWDFS_TEST_FULL").is_some();
     let mut nth = 1;
-    // Each tenth request in turn, from a start that differs between the two kinds of death.
-    while !die_at(dir.path(), &files, nth, nth.is_multiple_of(2)).await {
-        nth += if std::env::var_os("CWDFS_TEST_FULL").is_some() { 1 } else { 3 };
+    loop {
+        // Of these four each third request gets one in turn.
+        let turn = nth / 3 % 4;
+        let ways = [(false, false), (true, false), (false, true), (true, true)];
+        let mut finished = true;
+        for (n, (answer_lost, same_machine)) in (0..).zip(ways) {
+            if all || n == turn {
+                finished &= die(dir.path(), &files, Death { nth, answer_lost, same_machine }).await;
+            }
+        }
+        if finished {
+            break;
+        }
+        nth += if all { 1 } else { 3 };
     }
     assert!(nth > 40, "only {nth} requests were made");
 }
@@ -370,6 +412,31 @@ async fn an_open_deleted_file_is_readable_until_it_is_closed_and_then_collected(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_is_overtaken_by_packing_and_collection_finds_the_new_place() {
+    let (dir, files) = prepared().await;
+    let store = FaultyStore::new(Arc::new(DirStore::new(dir.path())), 1);
+    let cache = tempfile::tempdir().unwrap();
+    let options = options(cache.path(), Duration::from_secs(20));
+    let mounted = Arc::new(mount(store.clone(), options, cache).await);
+    store.add_rule(Rule::new(Fault::Delay(Duration::from_secs(3))).on("get").key(keys::LOG).times(1));
+    let reading = tokio::spawn({
+        let mounted = mounted.clone();
+        async move { mounted.get("f20").await }
+    });
+    while store.injected().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for n in 0..4u64 {
+        mounted.put("other", &noise(n, 10)).await.unwrap();
+        mounted.round().await.unwrap();
+        mounted.sweep().await.unwrap();
+    }
+    let log = keys_below(store.as_ref(), keys::LOG).await;
+    assert!(log.len() < 10 && !reading.is_finished(), "{log:?}");
+    assert!(reading.await.unwrap().unwrap().as_ref() == files.get("f20"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn content_that_never_became_rows_is_found_and_deleted_and_that_of_a_successor_is_not() {
     let (dir, files) = prepared().await;
     let store = DirStore::new(dir.path());
@@ -410,4 +477,36 @@ async fn a_fenced_keeper_writes_and_deletes_nothing() {
     new.must_hold(&files, "the successor").await;
     old.kill().await;
     new.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_fails_all_the_time_costs_time_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FaultyStore::new(Arc::new(DirStore::new(dir.path())), 42);
+    let cache = tempfile::tempdir().unwrap();
+    let mut options = options(cache.path(), Duration::from_secs(20));
+    options.keep = KeepOptions { grace: Duration::from_millis(20), ..KeepOptions::for_tests() };
+    let mounted = mount(store.clone(), options, cache).await;
+    store.set_chances(Chances { max_delay: Duration::from_millis(20), ..Chances::rough() });
+    let mut files = Files::new();
+    for n in 0..250u64 {
+        let (name, bytes) = (format!("f{}", n % 30), noise(n, 2000));
+        mounted.put(&name, &bytes).await.unwrap();
+        files.insert(name, bytes);
+        if n.is_multiple_of(20) {
+            // Some fail, at any request; the next goes on from what is there.
+            let _ = mounted.round().await;
+            let _ = mounted.sweep().await;
+        }
+    }
+    store.calm();
+    mounted.round().await.unwrap();
+    mounted.must_hold(&files, "here").await;
+    mounted.kill().await;
+    let elsewhere = mount_dir(dir.path()).await;
+    elsewhere.must_hold(&files, "elsewhere").await;
+    assert!(elsewhere.status().notices.is_empty(), "{:?}", elsewhere.status().notices);
+    let floor = elsewhere.writer.as_ref().unwrap().lease.floor();
+    assert!(floor > crate::log::ids::Slot(100), "{floor}");
+    elsewhere.kill().await;
 }

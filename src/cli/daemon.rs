@@ -7,20 +7,36 @@ use super::options::MountArgs;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 const READY: &str = "ready";
+
+/// How a daemon that was started went on.
+pub enum Launched {
+    /// Its mount answers.
+    Serving(Child),
+    /// It ended instead; it has said why on standard error.
+    Ended(Exit),
+}
 
 /// Starts the daemon of this command line and waits until its mount answers. The daemon itself says on
 /// standard error why it could not start; its exit code is ours.
 pub fn start(args: &[OsString]) -> Result<Exit, Failure> {
+    match launch(args.get(2..).unwrap_or_default())? {
+        Launched::Serving(_) => Ok(Exit::Done),
+        Launched::Ended(exit) => Ok(exit),
+    }
+}
+
+/// Starts a daemon with these words after `mount`.
+pub fn launch(words: &[OsString]) -> Result<Launched, Failure> {
     let failed =
         |error: std::io::Error| Failure::new(Exit::CannotStart, format!("cannot start the daemon: {error}"));
     let program = std::env::current_exe().map_err(failed)?;
     let mut child = Command::new(program)
         .arg("mount")
         .arg("--daemon")
-        .args(args.iter().skip(2))
+        .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -29,14 +45,15 @@ pub fn start(args: &[OsString]) -> Result<Exit, Failure> {
         for line in BufReader::new(output).lines() {
             let line = line.map_err(failed)?;
             if line == READY {
-                return Ok(Exit::Done);
+                return Ok(Launched::Serving(child));
             }
             super::say(&format!("{line}\n"))?;
         }
     }
     let status = child.wait().map_err(failed)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok()).and_then(Exit::of_code);
-    code.ok_or_else(|| Failure::new(Exit::LoopDied, format!("the daemon died: {status}")))
+    let exit = code.ok_or_else(|| Failure::new(Exit::LoopDied, format!("the daemon died: {status}")))?;
+    Ok(Launched::Ended(exit))
 }
 
 /// Leaves the terminal's session, so that its signals go elsewhere.

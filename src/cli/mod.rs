@@ -6,6 +6,7 @@
 //! - no secret is taken from the command line, and none is ever printed.
 
 mod daemon;
+mod demo;
 pub mod exit;
 mod figures;
 mod finish;
@@ -61,6 +62,7 @@ enum Command {
     Flush(flush::Args),
     Refresh(refresh::Args),
     Inspect(inspect::Args),
+    Demo(demo::Args),
 }
 
 fn after_help() -> String {
@@ -77,6 +79,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Flush(args) => flush::run(&args),
         Command::Refresh(args) => refresh::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Demo(args) => demo::run(&args),
     });
     match done {
         Ok(exit) => exit.into(),

@@ -83,6 +83,7 @@ fn is_free(args: &MountArgs, key: &str) -> Result<Option<()>, Failure> {
 fn globs(args: &MountArgs) -> Result<(Gitignore, Gitignore), Failure> {
     let build = |option: &str, globs: Vec<String>| {
         let mut builder = GitignoreBuilder::new("");
+        builder.allow_unclosed_class(false);
         for glob in globs {
             builder
                 .add_line(None, &glob)

@@ -3,13 +3,14 @@
 use super::answer::Answers;
 use super::backing::Backings;
 use super::convert::{self, caller, ino};
+use super::open::{OpenReply, send_open};
 use super::report::Op;
 use crate::log::ids::Ino;
 use crate::session::SessionError;
 use crate::session::api::{Attr, DirEntry, Fh, NewNode, Opened, Outcome};
 use fuser::{
-    BackingId, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
     RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
     ReplyXattr, Request, TimeOrNow, WriteFlags,
@@ -72,56 +73,6 @@ fn node(mode: u32, umask: u32, rdev: u32) -> NewNode {
     NewNode { mode, umask, rdev, target: Vec::new() }
 }
 
-/// What open and create answer with.
-trait OpenReply: Send + 'static {
-    type Found: Send + 'static;
-    fn opened(found: &Self::Found) -> &Opened;
-    fn register(&self, fd: std::os::fd::OwnedFd) -> io::Result<BackingId>;
-    fn send(self, found: Self::Found, flags: FopenFlags, backing: Option<&BackingId>, answers: &Answers);
-    fn refuse(self, errno: Errno);
-}
-
-impl OpenReply for ReplyOpen {
-    type Found = Opened;
-    fn opened(found: &Opened) -> &Opened {
-        found
-    }
-    fn register(&self, fd: std::os::fd::OwnedFd) -> io::Result<BackingId> {
-        self.open_backing(fd)
-    }
-    fn send(self, found: Opened, flags: FopenFlags, backing: Option<&BackingId>, _answers: &Answers) {
-        let handle = FileHandle(found.fh.0);
-        match backing {
-            Some(id) => self.opened_passthrough(handle, flags, id),
-            None => self.opened(handle, flags),
-        }
-    }
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
-}
-
-impl OpenReply for ReplyCreate {
-    type Found = (Attr, Opened);
-    fn opened(found: &(Attr, Opened)) -> &Opened {
-        &found.1
-    }
-    fn register(&self, fd: std::os::fd::OwnedFd) -> io::Result<BackingId> {
-        self.open_backing(fd)
-    }
-    fn send(self, found: (Attr, Opened), flags: FopenFlags, backing: Option<&BackingId>, answers: &Answers) {
-        let (attr, handle) = (convert::attr(&found.0), FileHandle(found.1.fh.0));
-        let (ttl, generation) = (&answers.ttl.entry, Generation(0));
-        match backing {
-            Some(id) => self.created_passthrough(ttl, &attr, generation, handle, flags, id),
-            None => self.created(ttl, &attr, generation, handle, flags),
-        }
-    }
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
-}
-
 impl CwdFs {
     /// Answers an open: at once where it is ready. `number` tells the inode from what was found.
     fn open_reply<R: OpenReply>(
@@ -163,29 +114,6 @@ impl CwdFs {
             Ok(value) if size == 0 => reply.size(value.len() as u32),
             Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
             Ok(value) => reply.data(&value),
-        }
-    }
-}
-
-fn send_open<R: OpenReply>(answers: &Answers, backings: &Backings, op: Op, found: R::Found, reply: R) {
-    let opened = *R::opened(&found);
-    let flags = convert::fopen_flags(&opened);
-    if !convert::is_passthrough(opened.mode) {
-        return reply.send(found, flags, None, answers);
-    }
-    let file = match answers.session.backing(opened.fh) {
-        Ok(file) => file,
-        Err(error) => {
-            answers.session.release(opened.fh);
-            return reply.refuse(answers.errno(op, &error));
-        }
-    };
-    match backings.of_open(op.ino, opened.fh, || reply.register(file)) {
-        Ok(id) => reply.send(found, flags, Some(&id), answers),
-        Err(error) => {
-            answers.report.trouble(op, &error);
-            answers.session.release(opened.fh);
-            reply.refuse(Errno::EIO);
         }
     }
 }

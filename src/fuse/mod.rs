@@ -13,6 +13,7 @@ mod convert;
 mod fs;
 mod interrupt;
 mod invalidate;
+mod open;
 pub mod probe;
 mod report;
 mod serve;

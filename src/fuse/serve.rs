@@ -58,9 +58,24 @@ pub fn serve(
     options: &FuseOptions,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(Served, oneshot::Receiver<Ended>), MountError> {
+    let prepared = sys::prepare(&options.mount)?;
+    let served = serve_prepared(session, options, runtime, prepared);
+    if served.is_err()
+        && let Err(error) = sys::take_away_ours(&options.mount)
+    {
+        tracing::error!(%error, "a mount that could not be served could not be taken away");
+    }
+    served
+}
+
+fn serve_prepared(
+    session: &Arc<Session>,
+    options: &FuseOptions,
+    runtime: &tokio::runtime::Handle,
+    sys::Prepared { device, place }: sys::Prepared,
+) -> Result<(Served, oneshot::Receiver<Ended>), MountError> {
     let failed =
         |error: io::Error| MountError::Kernel { mountpoint: options.mount.mountpoint.clone(), error };
-    let sys::Prepared { device, place } = sys::prepare(&options.mount)?;
     let mut config = Config::default();
     config.n_threads = Some(options.threads);
     // Who may enter is the kernel's to check, by the mount option.

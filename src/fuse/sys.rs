@@ -85,9 +85,9 @@ pub fn prepare(spec: &MountSpec) -> Result<Prepared, MountError> {
     if !is_privileged() {
         return with_helper(spec);
     }
+    open_device().map_err(|error| MountError::Device(error.into()))?;
     match detached(spec) {
         Err(Errno::NOSYS | Errno::PERM) => {}
-        Err(Errno::NOENT | Errno::NXIO) => return Err(MountError::Device(Errno::NOENT.into())),
         made => return made.map_err(|error| spec.refused(error)),
     }
     match directly(spec) {
@@ -284,6 +284,15 @@ pub fn unmount(mountpoint: &Path, device: &str, how: Unmount) -> io::Result<bool
         Ok(()) => Ok(true),
         Err(Errno::PERM) => helper_unmount(mountpoint, how).map(|()| true),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes away what is topmost at a mount point if it is the mount that `spec` asked for.
+pub fn take_away_ours(spec: &MountSpec) -> io::Result<()> {
+    let ours = |mounted: &table::Mounted| mounted.is_ours() && mounted.source == spec.source;
+    match table::at(&spec.mountpoint)?.filter(ours) {
+        Some(mounted) => unmount(&spec.mountpoint, &mounted.device, Unmount::Detach).map(drop),
+        None => Ok(()),
     }
 }
 

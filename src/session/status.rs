@@ -150,7 +150,7 @@ impl Session {
             following: *self.following.lock(),
             uncommitted: self.unstored(),
             cache: self.cache_usage(),
-            passthrough: self.options.passthrough,
+            passthrough: self.data.passes(),
             notices: self.notices.all(),
         }
     }

@@ -128,12 +128,13 @@ impl Retrying {
     where
         F: Future<Output = Result<T>>,
     {
-        let deadline = Instant::now() + self.timeout + transfer;
+        // The bytes of an attempt may still move when no other attempt would be begun.
+        let last_attempt = Instant::now() + self.timeout;
         self.stats.note(operation, |counts| counts.calls += 1);
         let mut most = FIRST_PAUSE;
         loop {
             let begun = Instant::now();
-            let error = match tokio::time::timeout_at(deadline, attempt()).await {
+            let error = match tokio::time::timeout_at(last_attempt + transfer, attempt()).await {
                 Ok(Ok(value)) => {
                     self.stats.succeeded(operation, begun.elapsed());
                     return Ok(value);
@@ -146,7 +147,7 @@ impl Retrying {
             };
             self.stats.failed(&error);
             let pause = pause_after(error.kind, most);
-            match pause.filter(|pause| begun.max(Instant::now()) + *pause < deadline) {
+            match pause.filter(|pause| begun.max(Instant::now()) + *pause < last_attempt) {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return Err(self.give_up(error)),
             }
@@ -301,6 +302,15 @@ mod tests {
             assert_eq!(put(&store).await.unwrap_err().kind, kind);
             assert_eq!(faulty.requests()["put"], 1);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_of_unknown_size_is_no_reason_to_try_longer() {
+        let (_dir, faulty, store) = fresh(Duration::from_secs(10));
+        faulty.set_down(true);
+        let begun = Instant::now();
+        assert_eq!(store.get("k", None, None).await.unwrap_err().kind, Kind::Unavailable);
+        assert!(begun.elapsed() <= Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

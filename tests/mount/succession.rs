@@ -135,6 +135,10 @@ fn a_session_deleted_under_a_live_mount_is_not_made_again() {
     });
     let status = mount.status();
     assert_eq!(status["state"], "deleted", "status says why: {status:#}");
-    std::thread::sleep(Duration::from_secs(2));
+    // What was published before it learnt of it goes once more; now nothing may come back.
+    world.witness.delete_all("");
+    let error = write_closed(&mount.path("newer"), b"z").expect_err("it stays refused");
+    assert!(is_stale(&error), "{error}");
+    std::thread::sleep(Duration::from_secs(3));
     assert_eq!(world.witness.plain_keys(), [""; 0], "keys of a deleted session were made again");
 }

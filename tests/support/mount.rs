@@ -48,7 +48,8 @@ impl<'w> Mount<'w> {
         watch(&daemon);
         let (mountpoint, cache) = (host.mountpoint.clone(), host.cache.clone());
         let mut mount = Mount { world, mountpoint, cache, log, daemon, pid, ready_after: Duration::ZERO };
-        while !is_mounted(&mount.mountpoint) {
+        // A dead mount that is still there is mounted, but does not answer.
+        while !is_mounted(&mount.mountpoint) || fs::metadata(&mount.mountpoint).is_err() {
             if let Some(status) = mount.ended() {
                 let (err, took) = (mount.log(), start.elapsed());
                 return Err(Ran { line, code: status.code(), out: String::new(), err, took });
@@ -56,7 +57,6 @@ impl<'w> Mount<'w> {
             assert!(start.elapsed() < READY, "not mounted within {READY:?}: {line}\n{}", mount.log());
             std::thread::sleep(Duration::from_millis(5));
         }
-        fs::metadata(&mount.mountpoint).expect("the mounted root answers");
         mount.ready_after = start.elapsed();
         Ok(mount)
     }

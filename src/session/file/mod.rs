@@ -46,6 +46,8 @@ pub struct Data {
     /// Pieces of inodes without a name that the journal no longer has.
     orphaned: Pieces,
     passthrough: bool,
+    /// The kernel has refused a backing file.
+    refused: AtomicBool,
     /// A wait for a capture timed out, and none has ended since.
     stalled: AtomicBool,
 }
@@ -104,6 +106,7 @@ impl Data {
             read_write: Mutex::default(),
             orphaned,
             passthrough: config.options.passthrough,
+            refused: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
         })
     }
@@ -112,6 +115,11 @@ impl Data {
     /// files that were.
     pub(super) fn salvage(&self) -> Result<usize> {
         Ok(self.content.salvage()?)
+    }
+
+    /// Whether files may be opened in passthrough mode.
+    pub(super) fn passes(&self) -> bool {
+        self.passthrough && !self.refused.load(Ordering::Acquire)
     }
 
     fn saw_read_write(&self, ino: Ino) {

@@ -17,6 +17,7 @@ use crate::session::node::{Node, Use};
 use crate::session::{Session, SessionError};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Files from this size on are worth passthrough.
 const LARGE: u64 = 8 << 20;
@@ -122,6 +123,31 @@ impl Session {
         handle.file.backing_fd()?.ok_or(SessionError::Errno(libc::EIO))
     }
 
+    /// The kernel did not take the backing file of an open: the daemon does its I/O instead, under another
+    /// handle, and no other open of this mount begins passthrough.
+    pub fn open_without_backing(self: &Arc<Self>, fh: Fh) -> Result<Opened> {
+        if !self.data.refused.swap(true, Ordering::AcqRel) {
+            self.notices.add("the kernel does not take backing files: passthrough is off from now on".into());
+        }
+        let handle = self.data.handles.remove(fh).ok_or(SessionError::Errno(libc::EBADF))?;
+        let mode = match handle.flags.write && !handle.flags.read {
+            true => IoMode::Direct,
+            false => IoMode::Cached { keep: false },
+        };
+        {
+            let mut modes = handle.node.file.modes.lock();
+            *modes.count(handle.mode) -= 1;
+            // Another open has its backing file: modes must not be mixed.
+            if modes.pass > 0 {
+                return Err(SessionError::Errno(libc::EIO));
+            }
+            *modes.count(mode) += 1;
+        }
+        handle.file.leave_backing()?;
+        self.data.backed.lock().remove(&handle.node.ino);
+        Ok(self.opened(self.nodes.hold(handle.node.ino), handle.file.clone(), handle.flags, mode))
+    }
+
     /// The last reference to an open is gone: what it changed starts a commit that nobody waits for.
     pub fn release(self: &Arc<Self>, fh: Fh) {
         let Some(handle) = self.data.handles.remove(fh) else { return };
@@ -196,7 +222,7 @@ impl Session {
         if flags.read && flags.write {
             self.data.saw_read_write(node.ino);
         }
-        let may = self.options.passthrough
+        let may = self.data.passes()
             && self.writer.is_some()
             && !self.data.is_read_write(node.ino)
             && !self.is_privileged(node)?;

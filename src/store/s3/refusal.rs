@@ -52,7 +52,10 @@ where
                 let kind = code.as_deref().and_then(by_code).unwrap_or_else(|| by_status(status));
                 let said = answer.err().message().unwrap_or("no explanation");
                 let name = code.as_deref().unwrap_or("no error code");
-                let message = format!("{name} ({status}): {said}{}", advice(name));
+                let denied = kind == Kind::AccessDenied && !name.contains("Denied");
+                let denied = if denied { "access denied: " } else { "" };
+                let said = said.trim_end_matches('.');
+                let message = format!("{denied}{name} ({status}): {said}{}", advice(name));
                 Refusal { kind, message, code, status: Some(status) }
             }
             SdkError::TimeoutError(_) => Refusal::new(Kind::Timeout, causes(&error)),
@@ -191,14 +194,23 @@ fn unsent(error: &(dyn Error + 'static)) -> String {
     match credentials(error) {
         Some(Kind::AccessDenied) => format!(
             "no credentials were found (set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile): {}",
-            causes(error)
+            innermost(error)
         ),
         Some(_) => format!("credentials cannot be had: {}", causes(error)),
         None => causes(error),
     }
 }
 
-/// An error with all its causes, each said once.
+/// The first line of the cause of all causes.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string().lines().next().unwrap_or_default().trim_end_matches(". Attempted:").to_owned()
+}
+
+/// An error with all its causes, each said once, on one line.
 fn causes(error: &(dyn Error + 'static)) -> String {
     let mut said = error.to_string();
     let mut next = error.source();
@@ -209,7 +221,7 @@ fn causes(error: &(dyn Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    said
+    said.lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

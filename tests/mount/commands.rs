@@ -399,6 +399,137 @@ fn the_demo_shows_its_promise_on_both_kinds_of_store() {
     assert!(world.witness.keys().is_empty(), "the demo left objects behind: {:?}", world.witness.keys());
 }
 
+#[test]
+fn a_flush_that_cannot_publish_is_0_with_a_note() {
+    let world = World::with_relay("flush-view");
+    let mount = world.host("a").mount(&["--publish-delay", "100ms"]);
+    let plain =
+        |r: &crate::support::relay::Request| r.kind.changes_the_store() && !r.key.contains("/.cwdfs/");
+    world.relay().rule(1, usize::MAX, Act::Status(503), plain);
+    fs::write(mount.path("f"), "x").expect("write");
+    mount.run("flush", &["--view", "--timeout", "3s"]).ok().says(&["in the store", "1 objects", "published"]);
+    assert!(world.witness.plain_keys().is_empty());
+    world.relay().clear_rules();
+    mount.publish();
+    assert_eq!(world.witness.text("f"), "x");
+    mount.unmount();
+}
+
+#[test]
+fn a_fenced_flush_and_unmount_are_7() {
+    let world = World::new("fenced-7");
+    let host = world.host("a");
+    let old = host.mount(&["--durability", "fsync", "--park-after", "never", "--lease-ttl", "3s"]);
+    fs::write(old.path("f"), "x").expect("write");
+    old.flush();
+    let new = world.host("b").mount(&["--takeover"]);
+    fs::write(new.path("g"), "y").expect("write");
+    old.wait_status("it learns of it", Duration::from_secs(20), |s| s["state"] == "fenced");
+    old.run("flush", &[]).exits(7).says(&["fenced"]).plainly();
+    old.run("unmount", &[]).exits(7).says(&["fenced"]).plainly();
+    assert!(!is_mounted(&host.mountpoint));
+    new.unmount();
+}
+
+#[test]
+fn a_signal_while_it_starts_leaves_nothing_mounted() {
+    let world = World::new("start-signal");
+    let holder = world.host("a").mount(&["--lease-ttl", "30s", "--park-after", "never"]);
+    holder.signal(Signal::STOP);
+    let other = world.host("b");
+    let mut waiting = other.mount_command(&["--lease-ttl", "30s"]);
+    let mut waiting = waiting.stderr(std::process::Stdio::piped()).spawn().expect("spawn");
+    std::thread::sleep(Duration::from_secs(2));
+    let start = std::time::Instant::now();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&waiting), Signal::TERM).expect("kill");
+    let ended = waiting.wait().expect("reap");
+    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+    assert_eq!(ended.code(), Some(6));
+    assert!(!is_mounted(&other.mountpoint));
+    holder.signal(Signal::CONT);
+    fs::write(holder.path("f"), "the holder goes on").expect("write");
+    holder.unmount();
+}
+
+#[test]
+fn a_mount_whose_caller_is_gone_does_not_stay() {
+    let world = World::with_relay("caller-gone");
+    let host = world.host("a");
+    world.relay().set_delay(Duration::from_millis(700));
+    let mut command = world.command(["mount", "--cache-dir"]);
+    command.arg(&host.cache).arg(&world.store).arg(&host.mountpoint);
+    let mut caller = command.stderr(std::process::Stdio::null()).spawn().expect("spawn");
+    std::thread::sleep(Duration::from_millis(1200));
+    caller.kill().expect("kill");
+    caller.wait().expect("reap");
+    world.relay().set_delay(Duration::ZERO);
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(!is_mounted(&host.mountpoint), "nobody has been told of this mount");
+    // And the session is free, or its cache's lock is.
+    host.mount(&[]).unmount();
+}
+
+#[test]
+fn a_second_signal_ends_it_without_waiting_for_the_store() {
+    let world = World::with_relay("second-signal");
+    let host = world.host("a");
+    let mut mount = host.mount(&["--durability", "fsync", "--timeout", "60s"]);
+    fs::write(mount.path("before"), "x").expect("write");
+    mount.flush();
+    world.relay().cut();
+    fs::write(mount.path("kept"), "kept").expect("write");
+    mount.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_secs(1));
+    mount.signal(Signal::TERM);
+    let start = std::time::Instant::now();
+    assert_eq!(mount.wait_end(Duration::from_secs(20)).code(), Some(4), "{}", mount.log());
+    assert!(start.elapsed() < Duration::from_secs(12), "it took {:?}", start.elapsed());
+    assert!(!is_mounted(&host.mountpoint));
+    drop(mount);
+    world.relay().heal();
+    let mount = host.mount(&[]);
+    assert_eq!(fs::read(mount.path("kept")).expect("read"), b"kept");
+    mount.unmount();
+}
+
+#[test]
+fn booleans_come_from_the_environment_in_every_spelling() {
+    let world = World::new("booleans");
+    let dir = world.local("missing").join("mnt");
+    for (spelling, good) in
+        [("true", true), ("1", true), ("YES", true), ("0", true), ("no", true), ("2", false), ("ja", false)]
+    {
+        let mut command = world.command(["mount", &world.store]);
+        let ran = Ran::of(command.arg(&dir).env("CWDFS_TAKEOVER", spelling));
+        // A good one gets as far as the mount point, which is not there.
+        ran.exits(if good { 5 } else { 2 }).says(&[if good { "mount point" } else { spelling }]);
+    }
+}
+
+#[test]
+fn status_names_what_the_store_was_asked_and_how_fast_it_is() {
+    let world = World::new("status-figures");
+    let mount = world.host("a").mount(&[]);
+    fs::write(mount.path("f"), "x").expect("write");
+    mount.publish();
+    let status = mount.status();
+    assert!(status["store_latency_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{status:#}");
+    assert!(status["requests"]["put"]["calls"].as_u64().is_some_and(|n| n > 0), "{status:#}");
+    assert_eq!(status["view"]["published"], 1, "{status:#}");
+    assert_eq!(status["state"], "mounted");
+    mount.unmount();
+}
+
+#[test]
+fn a_follower_has_nothing_to_flush_and_says_its_bound() {
+    let world = World::new("follower-flush");
+    world.host("a").mount(&[]).unmount();
+    let follower = world.host("b").mount(&["--read-only"]);
+    assert_eq!(follower.status()["follows_within_seconds"], 5.0);
+    follower.run("flush", &[]).ok().says(&["read-only"]);
+    follower.unmount();
+}
+
 /// Takes a mount away at the end of a test that left a daemon behind.
 struct Unmount<'a>(&'a Path);
 

@@ -44,16 +44,26 @@ pub struct S3Options {
     pub virtual_host: bool,
 }
 
-/// A client and where its credentials come from.
-pub(super) async fn connect(options: &S3Options, name: &str) -> Result<(Client, Arc<CredentialSource>)> {
+/// A client, what goes with it, and how a person names the server.
+pub(super) struct Connected {
+    pub client: Client,
+    pub credentials: Arc<CredentialSource>,
+    pub server: String,
+}
+
+/// Makes a client; nothing is sent to the store.
+pub(super) async fn connect(options: &S3Options, name: &str) -> Result<Connected> {
     let invalid = |message: String| StoreError::new(Kind::Invalid, "open", name, message);
     if let Some(endpoint) = &options.endpoint {
         check_endpoint(endpoint).map_err(invalid)?;
     }
     let http = http_client().map_err(invalid)?;
     let shared = shared_config(options).await;
-    let has_endpoint = shared.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+    let given = std::env::var("AWS_ENDPOINT_URL_S3").ok().filter(|url| !url.is_empty());
+    let endpoint = options.endpoint.clone().or(given).or_else(|| shared.endpoint_url().map(str::to_owned));
+    let has_endpoint = endpoint.is_some();
     let region = region(options, has_endpoint).await;
+    let server = endpoint.unwrap_or_else(|| format!("S3 in {region}"));
     let credentials = Arc::new(CredentialSource::new(options, region.clone()));
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .region(region)
@@ -74,7 +84,7 @@ pub(super) async fn connect(options: &S3Options, name: &str) -> Result<(Client, 
     if let Some(endpoint) = &options.endpoint {
         config = config.endpoint_url(endpoint);
     }
-    Ok((Client::from_conf(config.build()), credentials))
+    Ok(Connected { client: Client::from_conf(config.build()), credentials, server })
 }
 
 async fn shared_config(options: &S3Options) -> SdkConfig {

@@ -22,6 +22,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
 use bytes::Bytes;
+use connect::Connected;
 use credentials::CredentialSource;
 use futures::StreamExt;
 use limits::{Limits, answer};
@@ -45,6 +46,8 @@ pub struct S3Store {
     /// Empty, or ending in a slash.
     prefix: String,
     credentials: Arc<CredentialSource>,
+    /// For messages.
+    server: String,
     limits: Limits,
     /// The store deletes one object at a time only.
     single_delete: AtomicBool,
@@ -54,12 +57,13 @@ impl S3Store {
     /// The store at `prefix` (without a slash at its end; empty for the whole bucket). Sends nothing to the
     /// store; may ask IMDS for a region.
     pub async fn open(bucket: &str, prefix: &str, options: &S3Options) -> Result<S3Store> {
-        let (client, credentials) = connect::connect(options, bucket).await?;
+        let Connected { client, credentials, server } = connect::connect(options, bucket).await?;
         Ok(S3Store {
             client,
             bucket: bucket.to_owned(),
             prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
             credentials,
+            server,
             limits: Limits::new(),
             single_delete: AtomicBool::new(false),
         })
@@ -78,9 +82,12 @@ impl S3Store {
         request: impl Future<Output = std::result::Result<T, Refusal>>,
     ) -> Result<T> {
         let _room = self.limits.room(bytes).await;
-        request.await.map_err(|refusal| {
+        request.await.map_err(|mut refusal| {
             if matches!(refusal.kind, Kind::Expired | Kind::AccessDenied) {
                 self.credentials.refused();
+            }
+            if refusal.status.is_none() && matches!(refusal.kind, Kind::Unavailable | Kind::Timeout) {
+                refusal.message = format!("no answer from {}: {}", self.server, refusal.message);
             }
             refusal.of(operation, key)
         })

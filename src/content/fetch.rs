@@ -101,6 +101,7 @@ impl Fetcher {
         if let Some(bytes) = self.rows.piece(extent)? {
             return Ok(Some(bytes));
         }
+        let extent = &self.rows.resolve(extent);
         if matches!(extent.blob, Blob::Local(_)) {
             return Ok(None);
         }
@@ -127,6 +128,7 @@ impl Fetcher {
         if let Some(bytes) = self.local(extent)? {
             return Ok(bytes);
         }
+        let extent = &self.rows.resolve(extent);
         if let Blob::Local(id) = extent.blob {
             let why = format!("content {} is not in the journal", id.0);
             return Err(ContentError::Io { what: "read a captured content".into(), why });

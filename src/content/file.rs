@@ -370,6 +370,38 @@ impl File {
         self.grow(end, now)
     }
 
+    /// Puts other content in the place of `range` at the time `now`: `apply` changes the rows, and returns the
+    /// number of that change. `None`, and nothing is done, while a capture is under way, or the kernel has the
+    /// image. Bytes written since the last capture stay: they come after.
+    pub fn replace<E: From<ContentError>>(
+        &self,
+        range: Range<u64>,
+        now: Time,
+        apply: impl FnOnce() -> Result<Seq, E>,
+    ) -> Result<Option<Seq>, E> {
+        let mut guard = self.look();
+        let state = &mut *guard;
+        if state.frozen.is_some() || state.backing.is_some() {
+            return Ok(None);
+        }
+        let mut clean = Ranges::one(range.clone());
+        state.dirty.within(range.clone()).into_iter().for_each(|r| clean.remove(r));
+        for r in clean.iter() {
+            // Outside of what is valid the image is zeros.
+            state.image.punch(r.clone())?;
+            state.valid.remove(r);
+        }
+        let applied = apply();
+        state.generation += 1;
+        if let Ok(seq) = &applied {
+            state.size = state.size.max(range.end);
+            (state.mtime, state.ctime) = (now, now);
+            state.seq = state.seq.max(*seq);
+        }
+        self.account(&mut guard);
+        applied.map(Some)
+    }
+
     /// Makes the file at least `size` bytes long.
     pub fn grow(&self, size: u64, now: Time) -> Result<(), ContentError> {
         match self.size() < size {

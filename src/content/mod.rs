@@ -57,6 +57,8 @@ pub trait Rows: Send + Sync + 'static {
     fn put_local(&self, bytes: Bytes) -> Result<LocalId, LocalError>;
     /// A piece's bytes, when they are local.
     fn piece(&self, extent: &ExtentRow) -> Result<Option<Bytes>, LocalError>;
+    /// The row as it is now: of a piece that has gone to the store since the row was read, its place there.
+    fn resolve(&self, extent: &ExtentRow) -> ExtentRow;
     /// Keeps a fetched piece's bytes as clean content.
     fn keep_piece(&self, extent: &ExtentRow, bytes: &Bytes);
     /// Sets or removes a local fact that outlives the process.

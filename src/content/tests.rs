@@ -40,6 +40,9 @@ impl Rows for Fake {
         let Blob::Local(id) = extent.blob else { return Ok(None) };
         Ok(self.pieces.lock().get(&id).cloned())
     }
+    fn resolve(&self, extent: &ExtentRow) -> ExtentRow {
+        extent.clone()
+    }
     fn keep_piece(&self, _extent: &ExtentRow, _bytes: &Bytes) {}
     fn local_put(&self, table: &str, key: &[u8], value: Option<Vec<u8>>) -> Result<(), LocalError> {
         let key = (table.to_owned(), key.to_vec());

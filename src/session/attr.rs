@@ -119,10 +119,11 @@ impl Session {
         row.ctime = change.now();
         row.version += 1;
         change.put_inode(ino, row.clone());
-        let seq = change.apply()?;
+        // Before the lock of changes goes: a capture that writes its row next keeps this time.
         if let (Some(mtime), Some(node)) = (mtime, self.nodes.get(ino)) {
             self.set_live_mtime(&node, mtime);
         }
+        let seq = change.apply()?;
         Ok((seq, self.attr_of(ino, row)?))
     }
 

@@ -6,8 +6,9 @@
 //!   so no reader, commit or crash sees half an operation;
 //! - nothing on the path of a reply waits for the store, unless the durability level says so, or too much is
 //!   unstored: such an answer is an [`api::Outcome::Later`];
-//! - locks are taken in this order: a file's content, the lock of changes, a shard of the node table, an
-//!   orphan; none of them is held across an await.
+//! - locks are taken in this order: the lock of changes, an inode's slot (its file, its modes), a file's
+//!   content, the list of changed inodes, a shard of the node table, an orphan, the journal's own; none of
+//!   them is held across an await, and no file's content is locked while another's is.
 
 mod acl;
 pub mod api;

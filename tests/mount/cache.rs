@@ -85,6 +85,31 @@ fn clean_content_is_evicted_and_unstored_content_never() {
 }
 
 #[test]
+fn small_content_that_is_not_stored_is_bounded_too() {
+    let world = World::with_relay("small-bound");
+    let options = ["--cache-size", "16MiB", "--durability", "fsync", "--no-publish", "--timeout", "2s"];
+    let mount = world.host("a").mount(&options);
+    mount.flush();
+    world.relay().cut();
+    let small = |n: u64| block(n)[..100_000].to_vec();
+    let kept =
+        (0..500).take_while(|n| write_closed(&mount.path(format!("f{n}")), &small(*n)).is_ok()).count();
+    assert!((40..200).contains(&kept), "{kept} files of 100 kB were taken with 8 MiB for unstored content");
+    let refused = write_closed(&mount.path("one-more"), &small(0)).expect_err("still no room");
+    assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::NOSPC.raw_os_error()), "{refused}");
+    world.relay().heal();
+    let again = || write_closed(&mount.path("one-more"), &small(0)).is_ok();
+    crate::support::eventually("there is room again", std::time::Duration::from_secs(20), again);
+    mount.flush();
+    mount.lose_machine();
+    let mount = world.host("b").mount(&["--takeover"]);
+    for n in 0..kept as u64 {
+        assert!(fs::read(mount.path(format!("f{n}"))).expect("read") == small(n), "f{n} differs");
+    }
+    mount.unmount();
+}
+
+#[test]
 fn a_full_disk_is_enospc_and_loses_nothing() {
     let world = World::with_relay("full-disk");
     let disk = SmallDisk::new(&world.local("disk"));

@@ -52,6 +52,32 @@ fn work_waits_at_each_close_and_a_clean_unmount_keeps_it() {
     }
 }
 
+#[test]
+fn a_time_that_is_set_while_content_is_on_its_way_is_kept() {
+    let world = World::with_relay("utimens");
+    let mount = world.host("a").mount(&["--durability", "fsync", "--no-publish"]);
+    mount.flush();
+    world.relay().set_delay(HOLD);
+    let mut file = File::create(mount.path("large")).expect("create");
+    file.write_all(&noise(3 << 20, 1)).expect("write");
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(|| file.sync_all());
+        // The content is being uploaded by now, and for some while.
+        std::thread::sleep(Duration::from_millis(150));
+        file.set_modified(time).expect("utimens");
+        sync.join().expect("the thread").expect("fsync");
+    });
+    assert_eq!(file.metadata().expect("stat").modified().expect("mtime"), time);
+    mount.flush();
+    mount.lose_machine();
+    world.relay().set_delay(Duration::ZERO);
+    let mount = world.host("b").mount(&["--takeover"]);
+    let there = fs::metadata(mount.path("large")).expect("stat");
+    assert_eq!((there.len(), there.modified().expect("mtime")), (3 << 20, time));
+    mount.unmount();
+}
+
 /// The one that matters most. `tests/run` also runs it against a build whose close does not wait, and
 /// there it has to fail.
 #[test]

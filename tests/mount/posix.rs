@@ -179,6 +179,36 @@ fn a_deleted_file_lives_while_it_is_open() {
 }
 
 #[test]
+fn a_deleted_file_is_read_from_where_its_content_went() {
+    let world = World::new("deleted-stored");
+    let mount = world.host("a").mount(&["--durability", "fsync", "--commit-interval", "300ms"]);
+    for round in 0..3 {
+        let open: Vec<File> = (0..20)
+            .map(|n| {
+                fs::write(mount.path(format!("f{n}")), noise(50_000, n)).expect("write");
+                if round == 1 {
+                    mount.flush();
+                }
+                let file = File::open(mount.path(format!("f{n}"))).expect("open");
+                fs::remove_file(mount.path(format!("f{n}"))).expect("unlink");
+                file
+            })
+            .collect();
+        if round > 0 {
+            mount.flush();
+        }
+        for (n, file) in open.iter().enumerate() {
+            // Not from the kernel's pages.
+            rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).expect("fadvise");
+            let mut bytes = vec![0; 50_000];
+            file.read_exact_at(&mut bytes, 0).expect("read");
+            assert!(bytes == noise(50_000, n as u64), "round {round}: file {n} differs");
+        }
+    }
+    mount.unmount();
+}
+
+#[test]
 fn holes_are_punched_found_and_kept() {
     same_as_local("holes", |dir, story| {
         let path = dir.join("f");

@@ -81,6 +81,34 @@ fn one_commit_in_a_large_database_ships_kilobytes() {
 }
 
 #[test]
+fn a_copy_of_a_large_file_ships_kilobytes_and_is_a_file_of_its_own() {
+    let world = World::with_relay("copy");
+    let mount = world.host("a").mount(&["--no-publish"]);
+    let content = noise(large(), 2);
+    write_closed(&mount.path("large"), &content).expect("write");
+    mount.flush();
+    let up = shipped(&world, || {
+        // What std and cp use too: copy_file_range(2).
+        let copied = fs::copy(mount.path("large"), mount.path("copy")).expect("copy");
+        assert_eq!(copied, large() as u64);
+        mount.flush();
+    });
+    assert!(up < 256 << 10, "a copy shipped {up}");
+    // A change of one of the two is not one of the other.
+    let file = File::options().write(true).open(mount.path("copy")).expect("open");
+    file.write_all_at(b"here", 5_000_000).expect("write");
+    drop(file);
+    fs::remove_file(mount.path("large")).expect("unlink");
+    mount.flush();
+    mount.lose_machine();
+    let mount = world.host("b").mount(&["--no-publish", "--takeover"]);
+    let mut expected = content;
+    expected[5_000_000..5_000_004].copy_from_slice(b"here");
+    assert!(fs::read(mount.path("copy")).expect("read") == expected, "the copy is not what was copied");
+    mount.unmount();
+}
+
+#[test]
 fn a_rename_of_a_large_directory_ships_no_content() {
     let world = World::with_relay("rename-dir");
     let mount = world.host("a").mount(&["--no-publish", "--durability", "fsync"]);

@@ -9,7 +9,6 @@ use crate::log::LogError;
 use crate::log::ids::Ino;
 use crate::log::source::{CommitSource, Seq};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Session {
     /// One close(2): waits when the file changed since its last capture and the level says so.
@@ -79,23 +78,35 @@ impl Session {
         }
     }
 
-    async fn captured_in_time(self: &Arc<Self>, node: &Arc<Node>) -> Result<Seq> {
+    pub(super) async fn captured_in_time(self: &Arc<Self>, node: &Arc<Node>) -> Result<Seq> {
         let timeout = self.options.timeout;
         let timed_out = || {
             let last = format!("the content of inode {} is not uploaded", node.ino);
             SessionError::Log(LogError::Timeout { seconds: timeout.as_secs(), last })
         };
         // Once a wait timed out, further ones fail at once until something gets through.
-        if self.data.stalled.load(Ordering::Relaxed) {
+        if self.is_stalled() {
             return Err(timed_out());
         }
         match tokio::time::timeout(timeout, self.captured(node)).await {
             Ok(captured) => captured,
             Err(_) => {
-                self.data.stalled.store(true, Ordering::Relaxed);
+                self.stall();
                 Err(timed_out())
             }
         }
+    }
+
+    /// A wait for room or a capture timed out: further ones fail at once until something gets through.
+    pub(super) fn stall(&self) {
+        let committed = self.writer.as_ref().map_or(0, |writer| writer.committer.progress().seq);
+        *self.data.stalled.lock() = Some(committed);
+    }
+
+    /// Whether nothing was committed and no large content was captured since a wait timed out.
+    pub(super) fn is_stalled(&self) -> bool {
+        let Some(committed) = *self.data.stalled.lock() else { return false };
+        self.writer.as_ref().is_some_and(|writer| writer.committer.progress().seq == committed)
     }
 
     fn wait_for(self: &Arc<Self>, seq: Seq) -> Outcome<()> {

@@ -1,12 +1,13 @@
 //! Captures: what is changed becomes rows, at once where it is small, by a task of its own where not.
 
 use super::super::api::Result;
+use super::super::change::Change;
 use super::super::node::{Node, Use};
 use super::super::{Durability, Session, SessionError};
 use crate::content::{Begin, Capture, Placed};
 use crate::journal::Held;
 use crate::log::ids::Ino;
-use crate::log::row::{Key, Record};
+use crate::log::row::{InodeRow, Key, Record, Time};
 use crate::log::source::Seq;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -229,8 +230,9 @@ impl Session {
                 turns.send_modify(|turn| {
                     turn.running = false;
                     turn.ended += 1;
+                    // One that failed is tried again at the next interval.
+                    turn.took = error.is_none().then(|| (begun.elapsed(), Instant::now()));
                     turn.error = error;
-                    turn.took = Some((begun.elapsed(), Instant::now()));
                 });
             }));
         }
@@ -260,7 +262,7 @@ impl Session {
                 Begin::Large(capture) => {
                     let placed = capture.place_large().await?;
                     self.apply_capture(node, capture, placed)?;
-                    self.data.stalled.store(false, Ordering::Relaxed);
+                    *self.data.stalled.lock() = None;
                     if let Some(writer) = &self.writer {
                         writer.committer.kick(Duration::ZERO);
                     }
@@ -279,6 +281,24 @@ impl Session {
             return Ok(0);
         }
         let mut row = change.inode(ino)?;
+        self.put_content(&mut change, ino, &mut row, &placed, capture.mtime())?;
+        change.put_inode(ino, row);
+        let seq = change.apply()?.unwrap_or(0);
+        let file = capture.file().clone();
+        capture.done(seq);
+        self.settle_listed(node, &file);
+        Ok(seq)
+    }
+
+    /// Puts new content into a change: an inode's extents, and what its row says of them.
+    pub(super) fn put_content(
+        &self,
+        change: &mut Change<'_>,
+        ino: Ino,
+        row: &mut InodeRow,
+        placed: &Placed,
+        mtime: Time,
+    ) -> Result<()> {
         let replaced = placed.replace(|range| self.journal.extents(ino, range))?;
         for (offset, extent) in &replaced.changes {
             let key = Key::Extent { ino, offset: *offset };
@@ -287,16 +307,11 @@ impl Session {
                 None => Record::delete(&key),
             });
         }
-        (row.size, row.mtime) = (placed.size, capture.mtime());
+        (row.size, row.mtime) = (placed.size, mtime);
         row.ctime = row.ctime.max(placed.ctime);
         row.allocated = row.allocated.saturating_add_signed(replaced.grown);
         row.version += 1;
-        change.put_inode(ino, row);
-        let seq = change.apply()?.unwrap_or(0);
-        let file = capture.file().clone();
-        capture.done(seq);
-        self.settle_listed(node, &file);
-        Ok(seq)
+        Ok(())
     }
 
     /// Takes a file that is captured off the list of changed ones.

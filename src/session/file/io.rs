@@ -1,4 +1,4 @@
-//! Reading, writing, resizing, holes, copies.
+//! Reading, writing, resizing, holes.
 
 use super::super::api::*;
 use super::super::attr::{MAX_FILE, now, without_set_id};
@@ -10,15 +10,8 @@ use crate::content::Place;
 use crate::log::ids::Ino;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Bytes that a copy reads at once.
-const COPY: u64 = 1 << 20;
-
-/// The most bytes that one copy request moves; the caller asks again for the rest.
-const MAX_COPY: u64 = 64 << 20;
 
 /// Changed content of one file is captured early from this size on.
 const EARLY: u64 = 128 << 20;
@@ -108,40 +101,6 @@ impl Session {
         found.ok_or(SessionError::Errno(libc::ENXIO))
     }
 
-    /// Copies a range between two files; returns how many bytes, fewer at the source's end and for a range
-    /// that is long.
-    pub fn copy_range(self: &Arc<Self>, from: (Fh, Ino, u64), to: (Fh, Ino, u64), len: u64) -> Outcome<u64> {
-        let len = len.min(MAX_COPY);
-        let handles = self.handle(from.0).and_then(|source| {
-            let target = self.may_write(to.0, to.2, len)?;
-            let overlaps = from.1 == to.1 && from.2.abs_diff(to.2) < len;
-            match overlaps {
-                true => Err(SessionError::Errno(libc::EINVAL)),
-                false => Ok((source, target)),
-            }
-        });
-        let (source, target) = match handles {
-            Ok(handles) => handles,
-            Err(error) => return Outcome::Ready(Err(error)),
-        };
-        let session = self.clone();
-        Outcome::Later(Box::pin(async move {
-            let mut done = 0;
-            while done < len {
-                let step = (len - done).min(COPY) as u32;
-                let bytes = source.file.read(from.2 + done, step).await?;
-                if bytes.is_empty() {
-                    break;
-                }
-                session.until_room().await?;
-                target.file.write(Place::At(to.2 + done), &bytes, now())?;
-                session.changed(&target.node)?;
-                done += bytes.len() as u64;
-            }
-            session.after_write(&target, done).get().await
-        }))
-    }
-
     /// Sets a regular file's length (its permission is checked, its set-id bits are cleared by the caller).
     /// Under the level `sync` the answer waits.
     pub(in crate::session) fn set_size(self: &Arc<Self>, ino: Ino, fh: Option<Fh>, size: u64) -> Outcome<()> {
@@ -179,7 +138,7 @@ impl Session {
         change.apply().map(drop)
     }
 
-    fn may_write(&self, fh: Fh, offset: u64, len: u64) -> Result<Arc<Handle>> {
+    pub(super) fn may_write(&self, fh: Fh, offset: u64, len: u64) -> Result<Arc<Handle>> {
         self.writer()?;
         let handle = self.handle(fh)?;
         if !handle.flags.write {
@@ -216,7 +175,7 @@ impl Session {
     }
 
     /// A file's content changed: large content is captured early, so that it can be evicted.
-    fn changed(self: &Arc<Self>, node: &Arc<Node>) -> Result<()> {
+    pub(super) fn changed(self: &Arc<Self>, node: &Arc<Node>) -> Result<()> {
         self.note_changed(node);
         let file = self.file_of(node)?;
         let early = EARLY.min(self.options.cache_size / 8).max(crate::content::SMALL + 1);
@@ -227,7 +186,11 @@ impl Session {
     }
 
     /// The answer to a write: waits where each write waits.
-    fn after_write<T: Send + 'static>(self: &Arc<Self>, handle: &Arc<Handle>, value: T) -> Outcome<T> {
+    pub(super) fn after_write<T: Send + 'static>(
+        self: &Arc<Self>,
+        handle: &Arc<Handle>,
+        value: T,
+    ) -> Outcome<T> {
         let waits = handle.flags.sync || self.options.durability == Durability::Sync;
         if handle.file.is_orphan() {
             return Outcome::Ready(Ok(value));
@@ -247,17 +210,17 @@ impl Session {
     }
 
     fn is_crowded(&self) -> bool {
-        self.data.content.is_crowded(0)
+        self.data.content.is_crowded(self.journal.uncommitted().bytes)
     }
 
     /// Returns once less is unstored. ENOSPC when that takes longer than the timeout, and at once after that
     /// until it falls.
-    async fn until_room(self: &Arc<Self>) -> Result<()> {
+    pub(super) async fn until_room(self: &Arc<Self>) -> Result<()> {
         let full = || SessionError::CacheFull(self.options.cache_dir.display().to_string());
         let end = Instant::now() + self.options.timeout;
         while self.is_crowded() {
-            if self.data.stalled.load(Ordering::Relaxed) || Instant::now() >= end {
-                self.data.stalled.store(true, Ordering::Relaxed);
+            if self.is_stalled() || Instant::now() >= end {
+                self.stall();
                 self.capture_changed()?;
                 return Err(full());
             }

@@ -7,6 +7,7 @@
 
 mod barrier;
 mod capture;
+mod copy;
 mod imported;
 mod io;
 mod open;
@@ -22,10 +23,10 @@ use super::{Session, SessionError, SessionOptions};
 use crate::content::{Content, ContentConfig, ContentError, File};
 use crate::journal::Journal;
 use crate::log::blobs::BlobNames;
-use crate::log::ids::{Blob, Ino, LocalId};
-use crate::log::row::{ExtentRow, InodeRow, Time};
+use crate::log::ids::Ino;
+use crate::log::row::{InodeRow, Time};
+use crate::log::source::Seq;
 use crate::store::ObjectStore;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -43,17 +44,12 @@ pub struct Data {
     stale: Mutex<HashSet<Ino>>,
     /// Inodes that were opened O_RDWR, where passthrough is allowed at all.
     read_write: Mutex<HashSet<Ino>>,
-    /// Pieces of inodes without a name that the journal no longer has.
-    orphaned: Pieces,
     passthrough: bool,
     /// The kernel has refused a backing file.
     refused: AtomicBool,
-    /// A wait for a capture timed out, and none has ended since.
-    stalled: AtomicBool,
+    /// What was committed when a wait for room or a capture timed out.
+    stalled: Mutex<Option<Seq>>,
 }
-
-/// Bytes of captured contents.
-type Pieces = Arc<Mutex<HashMap<LocalId, Bytes>>>;
 
 /// An open file.
 pub(super) struct Handle {
@@ -82,12 +78,7 @@ pub(super) struct DataConfig<'a> {
 impl Data {
     /// Opens local content, with what an earlier mount left there. To be called in the runtime's context.
     pub(super) fn open(config: DataConfig<'_>) -> Result<Data> {
-        let orphaned = Pieces::default();
-        let rows = rows::SessionRows {
-            journal: config.journal.clone(),
-            orphaned: orphaned.clone(),
-            nodes: Arc::downgrade(config.nodes),
-        };
+        let rows = rows::SessionRows { journal: config.journal.clone(), nodes: Arc::downgrade(config.nodes) };
         let content = Content::open(ContentConfig {
             dir: config.options.cache_dir.clone(),
             cache_size: config.options.cache_size,
@@ -104,10 +95,9 @@ impl Data {
             backed: Mutex::default(),
             stale: Mutex::default(),
             read_write: Mutex::default(),
-            orphaned,
             passthrough: config.options.passthrough,
             refused: AtomicBool::new(false),
-            stalled: AtomicBool::new(false),
+            stalled: Mutex::default(),
         })
     }
 
@@ -143,15 +133,10 @@ pub struct Slot {
     turns: capture::Turns,
     /// None of its content lies in plain objects, and never will: only an import makes such an inode.
     owned: AtomicBool,
-    /// What it holds of [`Data`]'s pieces of orphans.
-    kept: Mutex<Vec<(Pieces, LocalId)>>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        for (pieces, id) in self.kept.get_mut().drain(..) {
-            pieces.lock().remove(&id);
-        }
         match self.file.get_mut().take() {
             Some(file) if file.is_orphan() => file.discard(),
             Some(file) => file.rest(),
@@ -184,7 +169,6 @@ impl Session {
         if let Some(file) = &*node.file.file.lock() {
             file.orphan();
         }
-        self.keep_pieces(node);
         let listed = self.data.changed.lock().remove(&node.ino);
         // Its use may be the node's last: not under the list's lock.
         drop(listed);
@@ -220,24 +204,6 @@ impl Session {
             );
         }
         Ok(())
-    }
-
-    /// The journal drops an orphan's pieces with its rows: takes those that are in no slot yet.
-    fn keep_pieces(&self, node: &Node) {
-        let local = |row: &ExtentRow| matches!(row.blob, Blob::Local(_)).then(|| row.clone());
-        let pieces: Vec<ExtentRow> =
-            node.orphan(|orphan| orphan.extents.values().filter_map(local).collect()).unwrap_or_default();
-        for piece in pieces {
-            let Blob::Local(id) = piece.blob else { continue };
-            match self.journal.piece(&piece) {
-                Ok(Some(bytes)) => {
-                    self.data.orphaned.lock().insert(id, bytes);
-                    node.file.kept.lock().push((self.data.orphaned.clone(), id));
-                }
-                Ok(None) => {}
-                Err(e) => tracing::warn!("inode {}: content of a deleted file is lost: {e}", node.ino),
-            }
-        }
     }
 
     fn handle(&self, fh: Fh) -> Result<Arc<Handle>> {

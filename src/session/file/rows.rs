@@ -15,8 +15,6 @@ pub(super) struct SessionRows {
     pub journal: Arc<Journal>,
     /// Weak: a node's content holds this.
     pub nodes: Weak<Nodes>,
-    /// Pieces of inodes without a name that the journal no longer has.
-    pub orphaned: super::Pieces,
 }
 
 impl SessionRows {
@@ -53,11 +51,11 @@ impl Rows for SessionRows {
     }
 
     fn piece(&self, extent: &ExtentRow) -> Result<Option<Bytes>, LocalError> {
-        let kept = |id| self.orphaned.lock().get(&id).cloned();
-        match (self.journal.piece(extent)?, &extent.blob) {
-            (None, Blob::Local(id)) => Ok(kept(*id)),
-            (piece, _) => Ok(piece),
-        }
+        self.journal.piece(extent)
+    }
+
+    fn resolve(&self, extent: &ExtentRow) -> ExtentRow {
+        self.journal.resolve(extent)
     }
 
     fn keep_piece(&self, extent: &ExtentRow, bytes: &Bytes) {

@@ -165,6 +165,11 @@ impl Content {
         let _ = tokio::time::timeout(Duration::from_millis(100), self.core.budget.fell()).await;
     }
 
+    /// Gives back about `bytes` of local room that clean content takes.
+    pub fn make_room(&self, bytes: u64) {
+        self.core.make_room(bytes);
+    }
+
     /// Gives up uploads; what they carried counts as changed again.
     pub fn stop(&self) {
         self.core.stop();

@@ -18,7 +18,7 @@ impl Journal {
 
     /// Sets or removes a local fact; written behind, in order with changes.
     pub fn local_put(&self, table: &str, key: &[u8], value: Option<Vec<u8>>) -> Result<()> {
-        self.shared.queue.check()?;
+        self.shared.queue.check_failing()?;
         self.shared.queue.push(Op::Local { table: table.to_owned(), key: key.to_vec(), value });
         Ok(())
     }

@@ -211,6 +211,14 @@ impl Journal {
         self.append(records, Hold::Free)
     }
 
+    /// Like [`Journal::apply`], of a change by which local content can go: it is taken on a disk that is as good
+    /// as full, too.
+    pub fn apply_freeing(&self, records: Vec<Record>) -> Result<Seq> {
+        self.check_settled()?;
+        self.shared.queue.check_failing()?;
+        self.shared.append(&mut self.shared.overlay.write(), records, Hold::Free)
+    }
+
     /// Like [`Journal::apply`]; no commit goes past these changes before the returned guard is released.
     pub fn apply_held(&self, records: Vec<Record>) -> Result<(Seq, Held)> {
         let seq = self.append(records, Hold::Held)?;
@@ -224,10 +232,15 @@ impl Journal {
 
     /// Fails while nothing new can be kept: the disk fails, or changes of an earlier process wait.
     fn check_writable(&self) -> Result<()> {
-        if self.shared.undecided.load(Ordering::Acquire) {
-            return Err(LocalError::failed("changes of an earlier mount are not settled yet"));
-        }
+        self.check_settled()?;
         self.shared.queue.check()
+    }
+
+    fn check_settled(&self) -> Result<()> {
+        match self.shared.undecided.load(Ordering::Acquire) {
+            true => Err(LocalError::failed("changes of an earlier mount are not settled yet")),
+            false => Ok(()),
+        }
     }
 
     /// What is not committed.

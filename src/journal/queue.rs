@@ -69,6 +69,8 @@ struct Waiting {
     urgent: bool,
     closed: bool,
     failure: Option<LocalError>,
+    /// All is written, but only into the space that was set aside for a full disk.
+    tight: Option<LocalError>,
     /// The writer is no more; nothing will ever be written.
     gone: bool,
     /// Small contents that are not in the database yet.
@@ -86,8 +88,14 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Refuses new changes while the writer fails; nothing made before is lost by that.
+    /// Refuses new changes while the writer fails or the disk is as good as full; nothing made before is lost
+    /// by that.
     pub fn check(&self) -> Result<()> {
+        self.failure().map_or(Ok(()), Err)
+    }
+
+    /// Refuses changes by which local content can go only while the writer fails.
+    pub fn check_failing(&self) -> Result<()> {
         self.waiting.lock().failure.clone().map_or(Ok(()), Err)
     }
 
@@ -146,7 +154,8 @@ impl Queue {
 
     /// The last failure, while it lasts.
     pub fn failure(&self) -> Option<LocalError> {
-        self.waiting.lock().failure.clone()
+        let waiting = self.waiting.lock();
+        waiting.failure.clone().or_else(|| waiting.tight.clone())
     }
 
     /// Asks the writer to end once everything is written.
@@ -184,8 +193,8 @@ impl Queue {
         Some(std::mem::take(&mut waiting.ops))
     }
 
-    /// A batch is in the database.
-    pub(super) fn written(&self, batch: &[Op]) {
+    /// A batch is in the database; `tight` tells that there is hardly space for another.
+    pub(super) fn written(&self, batch: &[Op], tight: Option<LocalError>) {
         let mut waiting = self.waiting.lock();
         for op in batch {
             if let Op::Piece { id, .. } = op {
@@ -194,6 +203,7 @@ impl Queue {
         }
         waiting.taken = 0;
         waiting.failure = None;
+        waiting.tight = tight;
         self.space.notify_all();
     }
 

@@ -79,12 +79,9 @@ impl Writer {
         let result = self.transaction(batch, &mut answers).inspect_err(|_| self.roll_back());
         match &result {
             Ok(()) => {
-                self.queue.written(batch);
-                batch.clear();
                 self.reserve.restore();
-                if self.reserve.is_full() {
-                    self.queue.failed(&full());
-                }
+                self.queue.written(batch, self.reserve.is_full().then(full));
+                batch.clear();
                 answers.into_iter().for_each(|(to, answer)| reply(&to, answer));
                 self.evict(self.clean);
             }

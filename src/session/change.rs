@@ -219,6 +219,11 @@ impl Change<'_> {
         })
     }
 
+    /// Applies a change by which local content can go.
+    pub fn apply_freeing(self) -> Result<Option<Seq>> {
+        self.finish(|session, records| Ok(Some(session.journal.apply_freeing(records)?)))
+    }
+
     /// Applies a change that makes or changes a name, and so is always shipped.
     pub fn apply_named(self) -> Result<Seq> {
         self.finish(|session, records| Ok(session.journal.apply(records)?))

@@ -8,7 +8,7 @@ use crate::content::{Begin, Capture, Placed};
 use crate::journal::Held;
 use crate::log::ids::Ino;
 use crate::log::row::{InodeRow, Key, Record, Time};
-use crate::log::source::Seq;
+use crate::log::source::{LocalKind, Seq};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +20,13 @@ const REST: u32 = 10;
 
 /// The pause after a failed capture that commits wait for.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// Clean content that goes at once when the disk is full.
+const ROOM: u64 = 64 << 20;
+
+fn is_full(error: &SessionError) -> bool {
+    error.errno() == libc::ENOSPC
+}
 
 /// How far the task that captures a file is.
 #[derive(Clone, Default)]
@@ -120,6 +127,18 @@ impl Session {
 
     /// Captures everything changed. Returns once all its rows are in the journal.
     pub(in crate::session) async fn capture_all(self: &Arc<Self>) -> Result<()> {
+        self.free_disk().await?;
+        match self.capture_each().await {
+            Err(error) if is_full(&error) => {
+                // What was large is stored now, and can go.
+                self.free_disk().await?;
+                self.capture_each().await
+            }
+            ended => ended,
+        }
+    }
+
+    async fn capture_each(self: &Arc<Self>) -> Result<()> {
         self.open_leftovers()?;
         let changed: Vec<Use> = self.data.changed.lock().values().cloned().collect();
         let all = changed.into_iter().map(|node| async move { self.captured(&node).await });
@@ -127,12 +146,25 @@ impl Session {
         ended.into_iter().collect::<Result<Vec<Seq>>>().map(drop)
     }
 
+    /// Where the disk is full, evicts clean content until the journal has its space again.
+    async fn free_disk(self: &Arc<Self>) -> Result<()> {
+        if self.journal.failure().is_none_or(|error| error.kind != LocalKind::Full) {
+            return Ok(());
+        }
+        let session = self.clone();
+        let freed = self.runtime.spawn_blocking(move || {
+            session.data.content.make_room(ROOM);
+            session.journal.settle()
+        });
+        Ok(freed.await.map_err(|_| SessionError::Errno(libc::EIO))??)
+    }
+
     /// Called each commit interval: captures what changed in open files, those whose capture is costly less
     /// often, and what an earlier mount left over. Returns the first failure, after it has tried all.
     pub(in crate::session) async fn capture_due(self: &Arc<Self>) -> Result<()> {
+        let mut first = self.free_disk().await;
         self.open_leftovers()?;
         let changed: Vec<Use> = self.data.changed.lock().values().cloned().collect();
-        let mut first = Ok(());
         for node in changed.iter().filter(|node| !node.file.turns.is_resting()) {
             match self.capture(node) {
                 Ok(Captured::Rows(_)) => {}
@@ -283,7 +315,7 @@ impl Session {
         let mut row = change.inode(ino)?;
         self.put_content(&mut change, ino, &mut row, &placed, capture.mtime())?;
         change.put_inode(ino, row);
-        let seq = change.apply()?.unwrap_or(0);
+        let seq = change.apply_freeing()?.unwrap_or(0);
         let file = capture.file().clone();
         capture.done(seq);
         self.settle_listed(node, &file);

@@ -241,6 +241,7 @@ impl From<ViewError> for Failure {
             ViewError::Row(_)
             | ViewError::Unpublishable { .. }
             | ViewError::Lost { .. }
+            | ViewError::InTheWay { .. }
             | ViewError::Corrupt { .. } => Exit::CannotStart,
             ViewError::NotYet { .. }
             | ViewError::BadListing { .. }

@@ -37,6 +37,9 @@ pub enum ViewError {
     /// Content in the store is not what it should be.
     #[error("{object}: bytes {offset}.. do not match their checksum")]
     Corrupt { object: String, offset: u64 },
+    /// The store keeps another client's object where the marker of a directory would be.
+    #[error("{key} is not published: another client's object {object} has its place in this store")]
+    InTheWay { key: String, object: String },
     /// Something has to be committed first, or a file to be closed; tried again soon.
     #[error("{key} waits: {what}")]
     NotYet { key: String, what: &'static str },

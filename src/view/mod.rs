@@ -5,8 +5,8 @@
 //! that surprises them in the same way ([`settle`]).
 //!
 //! Invariants:
-//! - no object is written or deleted but under the condition that it is as we last saw it, and only while
-//!   the lease is ours;
+//! - nothing that has bytes is written or deleted but under the condition that it is as we last saw it, and
+//!   only while the lease is ours;
 //! - no outside content is overwritten before it is committed in the tree, and no object while it holds the
 //!   only copy of a file's content.
 

@@ -60,11 +60,7 @@ pub(super) async fn settle(shared: &Shared, key: &str, row: Option<&ViewRow>) ->
         Ok(place) => place,
         Err(NoPath::Ours | NoPath::Component | NoPath::TooLong) => return Ok(Settled::Hostile),
     };
-    let head = match shared.store.head(key).await {
-        Ok(head) => head,
-        Err(error) if error.is_not_found() => return gone(shared, key, place.path, row).await,
-        Err(error) => return Err(error.into()),
-    };
+    let Some(head) = shared.head(key).await? else { return gone(shared, key, place.path, row).await };
     if let Some(row) = row
         && row.etag == head.etag.0
         && row.size == head.size
@@ -173,7 +169,9 @@ fn empty_unchanged(shared: &Shared, key: &str, row: &ViewRow, head: &ObjectMeta)
         return Ok(true);
     }
     let tag = Tag::of(shared.session_id, key, head);
-    let ours = tag.is_some_and(|tag| (tag.ino, tag.version) == (row.ino, row.version));
+    // Some stores keep no metadata of markers, and no tag.
+    let untold = || key.ends_with('/') && row.modified_ms.is_none() && head.metadata.is_empty();
+    let ours = tag.map_or_else(untold, |tag| (tag.ino, tag.version) == (row.ino, row.version));
     if ours {
         shared.put_row(key, &ViewRow { modified_ms: Some(modified), ..row.clone() })?;
     }

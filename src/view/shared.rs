@@ -13,7 +13,7 @@ use crate::log::LogError;
 use crate::log::committer::Committer;
 use crate::log::ids::keys;
 use crate::log::lease::{Hold, Lease, SessionId};
-use crate::log::row::{Key, Record, ViewRow};
+use crate::log::row::{Key, Record, ViewRow, prefix_end};
 use crate::log::source::Seq;
 use crate::session::Session;
 use crate::store::{Kind, ObjectMeta, ObjectStore};
@@ -113,6 +113,16 @@ impl Shared {
         Ok(self.journal.get(&Key::View { key: key.to_owned() })?)
     }
 
+    /// The first key that starts so and has a row.
+    pub fn first_row(&self, prefix: &str) -> Result<Option<String>> {
+        let from = Key::views(prefix);
+        let found = self.journal.scan(&from, prefix_end(&from).as_deref(), 1)?;
+        Ok(found.first().and_then(|(key, _)| match Key::decode(key) {
+            Some(Key::View { key }) => Some(key),
+            _ => None,
+        }))
+    }
+
     /// Notes what an object shows now.
     pub fn put_row(&self, key: &str, row: &ViewRow) -> Result<()> {
         self.record(Record::put(&Key::View { key: key.to_owned() }, row))
@@ -179,8 +189,31 @@ impl Shared {
 
     /// Whether a listing shows the session's lease.
     pub async fn sees_lease(&self) -> Result<bool> {
-        let page = self.store.list(keys::LEASE, None, 1).await?;
-        Ok(page.objects.iter().any(|object| object.key == keys::LEASE))
+        self.is_listed(keys::LEASE).await
+    }
+
+    async fn is_listed(&self, key: &str) -> Result<bool> {
+        let page = self.store.list(key, None, 1).await?;
+        Ok(page.objects.iter().any(|object| object.key == key))
+    }
+
+    /// What the store says of the object `key`; `None`: there is none, and a listing agrees.
+    pub async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        match self.store.head(key).await {
+            // Some stores answer for a folder that only keys below it imply.
+            Ok(head) if key.ends_with('/') && Tag::of(self.session_id, key, &head).is_none() => {
+                Ok(self.is_listed(key).await?.then_some(head))
+            }
+            Ok(head) => Ok(Some(head)),
+            // Under some policies a missing key is refused.
+            Err(error) if matches!(error.kind, Kind::NotFound | Kind::AccessDenied) => {
+                match self.is_listed(key).await? {
+                    true => Err(error.into()),
+                    false => Ok(None),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The tag of an object at `key` that is surely ours, its content compared with its checksum.

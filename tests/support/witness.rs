@@ -119,6 +119,12 @@ impl Witness {
         sent.unwrap_or_else(|e| panic!("witness: put {key}: {:?}", e.into_service_error()));
     }
 
+    /// Writes an object, unless the store refuses its key.
+    pub fn try_put(&self, key: &str, bytes: impl Into<Vec<u8>>) -> bool {
+        let request = self.client.put_object().bucket(&self.bucket).key(self.full(key));
+        runtime().block_on(request.body(ByteStream::from(bytes.into())).send()).is_ok()
+    }
+
     /// Deletes an object.
     pub fn delete(&self, key: &str) {
         let sent =

@@ -237,7 +237,6 @@ fn a_session_deleted_under_a_live_mount_is_not_made_again() {
     host.write("d/f", b"content");
     host.publish();
     rig.client.delete_all("");
-    assert!(rig.client.list("").is_empty());
     let refused = host.wait(host.view.refresh());
     let refused = refused.expect_err("nothing is imported from what is gone").to_string();
     assert!(refused.contains("lease") || refused.contains("deleted"), "{refused}");

@@ -197,7 +197,8 @@ impl Publisher {
             Ok(()) => self.shared.dirty.lock().done(&key),
             Err(error) if is_final(&error) => {
                 self.shared.failed(&error);
-                self.shared.figures.lock().unpublishable.insert(key.clone().into_bytes());
+                let path = key.strip_suffix('/').unwrap_or(&key);
+                self.shared.figures.lock().unpublishable.insert(path.as_bytes().to_vec());
                 self.shared.dirty.lock().done(&key);
             }
             Err(error) => {
@@ -254,7 +255,7 @@ fn lost(hold: &Hold) -> Option<String> {
 /// Whether trying the same object again is pointless until it changes.
 fn is_final(error: &ViewError) -> bool {
     match error {
-        ViewError::Unpublishable { .. } | ViewError::Lost { .. } => true,
+        ViewError::Unpublishable { .. } | ViewError::Lost { .. } | ViewError::InTheWay { .. } => true,
         ViewError::Store(error) => error.kind == Kind::Invalid,
         ViewError::Session(SessionError::Store(error)) => error.kind == Kind::Invalid,
         _ => false,

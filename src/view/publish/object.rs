@@ -1,7 +1,8 @@
 //! Brings one object up to the committed tree.
 //!
 //! Invariants:
-//! - what is written is a committed version, under the condition that the object is as we last saw it;
+//! - what is written is a committed version, under the condition that the object is as we last saw it (but for
+//!   the marker of a folder that a store takes for an object, where no condition holds: it has no bytes);
 //! - an object whose bytes are still the content of a file is neither overwritten nor deleted;
 //! - an answer that surprises is settled by looking at the object, never by trying again blindly.
 
@@ -53,6 +54,9 @@ async fn step(shared: &Shared, key: &str) -> Result<Step> {
         && free_object(shared, key, row).await?
     {
         return Ok(Step::Again);
+    }
+    if want.is_some() && row.is_none() {
+        has_room(shared, key)?;
     }
     match (want, row) {
         (Some(shown), row) => write(shared, key, &shown, row.as_ref()).await,
@@ -141,7 +145,13 @@ async fn write(shared: &Shared, key: &str, shown: &Shown, row: Option<&ViewRow>)
         return Ok(Step::Again);
     }
     let condition = row.map_or(Condition::Absent, |row| Condition::Match(ETag(row.etag.clone())));
-    match upload(shared, key, shown, condition).await {
+    let written = match upload(shared, key, shown, condition).await {
+        Err(ViewError::Store(error)) if error.is_precondition() && is_implied(shared, key, row).await? => {
+            upload(shared, key, shown, Condition::None).await
+        }
+        written => written,
+    };
+    match written {
         Ok((etag, size)) => {
             let (ino, version) = (shown.ino, shown.row.version);
             shared.put_row(key, &ViewRow { ino, version, etag: etag.0, size, modified_ms: None })?;
@@ -151,6 +161,39 @@ async fn write(shared: &Shared, key: &str, shown: &Shown, row: Option<&ViewRow>)
         }
         Err(ViewError::Store(error)) => surprised(shared, key, row, error).await,
         Err(error) => Err(error),
+    }
+}
+
+/// Whether `key` is a folder that only keys below it imply, for which some stores let no condition hold.
+/// Such a store keeps an object of the folder's name in the same place: that must not be there.
+async fn is_implied(shared: &Shared, key: &str, row: Option<&ViewRow>) -> Result<bool> {
+    let (None, Some(file)) = (row, key.strip_suffix('/')) else { return Ok(false) };
+    if shared.head(key).await?.is_some() {
+        return Ok(false);
+    }
+    match shared.head(file).await? {
+        Some(_) => Err(ViewError::InTheWay { key: key.to_owned(), object: file.to_owned() }),
+        None => Ok(true),
+    }
+}
+
+/// Fails while objects of ours are still to go that a store with folders keeps in the way of a new one.
+fn has_room(shared: &Shared, key: &str) -> Result<()> {
+    let is_ours = |row: &str| shared.options.publishes(row);
+    let path = key.strip_suffix('/').unwrap_or(key);
+    let above = path.match_indices('/').map(|(end, _)| &path[..end]);
+    for file in above.chain(key.ends_with('/').then_some(path)) {
+        if is_ours(file) && shared.row(file)?.is_some() {
+            return Err(ViewError::NotYet { key: key.to_owned(), what: "a file above it has to go first" });
+        }
+    }
+    let below = match key.ends_with('/') {
+        true => None,
+        false => shared.first_row(&format!("{key}/"))?,
+    };
+    match below.is_some_and(|row| is_ours(&row)) {
+        true => Err(ViewError::NotYet { key: key.to_owned(), what: "what is below it has to go first" }),
+        false => Ok(()),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::exit::{Exit, Failure};
 use super::values;
-use crate::control::{Request, client};
+use crate::control::{ControlError, Request, client};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The daemon keeps the bound; this is for one that does not.
-const MARGIN: Duration = Duration::from_secs(30);
+const MARGIN: Duration = Duration::from_secs(10);
 /// Without a bound of ours it is the mount's.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -29,7 +29,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let request = Request::Flush { timeout_ms: args.timeout.map(millis), view: args.view };
     let limit = args.timeout.map_or(LONGEST, |timeout| timeout + MARGIN);
-    for note in client::done(&args.mountpoint, &request, limit)? {
+    let notes = match client::done(&args.mountpoint, &request, limit) {
+        Err(silent @ ControlError::Silent { .. }) => return Err(Failure::from(silent).not_stored()),
+        done => done?,
+    };
+    for note in notes {
         eprintln!("cwdfs: {note}");
     }
     Ok(Exit::Done)

@@ -73,7 +73,7 @@ pub fn ground(mountpoint: &Path) -> Result<Ground, Failure> {
         if !mounted.kind.starts_with("fuse") {
             break;
         }
-        if !is_dead(mountpoint) {
+        if is_served(&mounted) || !is_dead(mountpoint) {
             return Ok(Ground::Taken(mounted));
         }
         eprintln!("cwdfs: clearing away a dead mount at {}", mountpoint.display());
@@ -85,6 +85,12 @@ pub fn ground(mountpoint: &Path) -> Result<Ground, Failure> {
     }
     let hides = fs::read_dir(mountpoint).map_err(wrong)?.next().is_some();
     Ok(Ground::Free { hides })
+}
+
+/// Whether a daemon of ours serves it: told by the list of mounts alone, since one that hangs answers nothing.
+fn is_served(mounted: &Mounted) -> bool {
+    let known = registry::find(&mounted.mountpoint).ok().flatten();
+    known.is_some_and(|entry| entry.is_alive() && entry.device == mounted.device)
 }
 
 /// Whether nobody serves the mount any more ("transport endpoint is not connected").

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The daemon keeps the bound; this is for one that does not.
-const MARGIN: Duration = Duration::from_secs(30);
+const MARGIN: Duration = Duration::from_secs(10);
 /// Without a bound of ours it is the mount's.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// From its answer to its end, a daemon only tidies up.
@@ -48,6 +48,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     {
         eprintln!("cwdfs: the daemon (pid {}) is still tidying up", entry.pid);
     }
+    if matches!(answer, Err(ControlError::Silent { .. })) && args.force {
+        return Err(take_from_hung(&entry));
+    }
     match answer? {
         Response::Done { notes } => {
             notes.iter().for_each(|note| eprintln!("cwdfs: {note}"));
@@ -55,6 +58,26 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         Response::Busy => Err(busy(&entry)),
         other => Err(ControlError::Protocol { mountpoint, what: format!("{other:?}") }.into()),
+    }
+}
+
+/// Takes the mount away from a daemon that says nothing.
+fn take_from_hung(entry: &Entry) -> Failure {
+    let (at, pid) = (entry.mountpoint.display(), entry.pid);
+    match sys::unmount(&entry.mountpoint, &entry.device, Unmount::Detach) {
+        Ok(_) => Failure::new(
+            Exit::NotStored,
+            format!(
+                "{at}: taken away from a daemon (pid {pid}) that does not answer; what it has not stored is in {}, and the next mount sends it once that process is ended (kill -9 {pid})",
+                entry.cache.display()
+            ),
+        ),
+        Err(error) => Failure::new(
+            Exit::TryAgain,
+            format!(
+                "{at}: the daemon (pid {pid}) does not answer, and its mount cannot be taken away: {error}"
+            ),
+        ),
     }
 }
 

@@ -50,11 +50,22 @@ pub enum MountError {
     )]
     Privilege(io::Error),
     /// The helper refused.
-    #[error("fusermount3: {0}")]
+    #[error("fusermount3: {said}{advice}", said = .0, advice = helper_advice(.0))]
     Helper(String),
     /// The kernel refused.
     #[error("cannot mount at {}: {error}", .mountpoint.display())]
     Kernel { mountpoint: PathBuf, error: io::Error },
+}
+
+/// What to do about a refusal whose own words do not say it.
+fn helper_advice(said: &str) -> &'static str {
+    if said.contains("failed to open /dev/fuse") {
+        "; run as root, or let every user open it (chmod 666 /dev/fuse)"
+    } else if said.contains("not permitted") {
+        "; run as root, and a container with --device /dev/fuse --cap-add SYS_ADMIN"
+    } else {
+        ""
+    }
 }
 
 /// A FUSE connection and its mount, which may have no place yet.
@@ -219,7 +230,11 @@ fn with_helper(spec: &MountSpec) -> Result<Prepared, MountError> {
     match device {
         Ok(Some(device)) if output.status.success() => Ok(Prepared { device, place: Place::Attached }),
         Err(error) => Err(helper(error)),
-        _ => Err(MountError::Helper(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        _ => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.trim().trim_start_matches("fusermount3: ");
+            Err(MountError::Helper(said.to_owned()))
+        }
     }
 }
 
@@ -378,5 +393,8 @@ mod tests {
         let spec = MountSpec { mountpoint: PathBuf::from("/no/such/place"), ..spec(Path::new("/")) };
         let error = with_helper(&spec).expect_err("there is no such directory").to_string();
         assert!(error.contains("/no/such/place"), "{error}");
+        assert!(!error.contains("fusermount3: fusermount3"), "{error}");
+        let closed = MountError::Helper("failed to open /dev/fuse: Permission denied".into()).to_string();
+        assert!(closed.contains("chmod 666 /dev/fuse"), "{closed}");
     }
 }

@@ -34,6 +34,9 @@ impl CloseReport {
 impl Session {
     /// Captures everything changed before the call and returns once it is in the store.
     pub async fn flush_all(self: &Arc<Self>, timeout: Duration) -> Result<()> {
+        if let Some(lost) = self.lost_error() {
+            return Err(lost);
+        }
         let writer = self.writer()?;
         let until = Instant::now() + timeout;
         match timeout_at(until, self.capture_all()).await {

@@ -530,6 +530,45 @@ fn a_follower_has_nothing_to_flush_and_says_its_bound() {
     follower.unmount();
 }
 
+#[test]
+fn a_daemon_that_hangs_is_told_of_in_time_and_can_be_forced() {
+    let world = World::new("hung");
+    let host = world.host("a");
+    let mut mount = host.mount(&[]);
+    fs::write(mount.path("f"), "x").expect("write");
+    mount.flush();
+    mount.signal(Signal::STOP);
+    let ran = mount.run("flush", &["--timeout", "1s"]).exits(4).says(&["did not answer"]).plainly();
+    assert!(ran.took < Duration::from_secs(20), "it took {:?}", ran.took);
+    host.run_mount(&[]).ok().says(&["already mounted"]);
+    let ran = mount.run("unmount", &["--timeout", "1s"]).exits(6).says(&["did not answer"]).plainly();
+    assert!(ran.took < Duration::from_secs(20), "it took {:?}", ran.took);
+    let pid = mount.pid().as_raw_nonzero().to_string();
+    mount.run("unmount", &["--timeout", "1s", "--force"]).exits(4).says(&[&pid, "kill -9"]).plainly();
+    assert!(!is_mounted(&host.mountpoint));
+    mount.kill_only();
+    drop(mount);
+    let mount = host.mount(&[]);
+    assert_eq!(fs::read(mount.path("f")).expect("read"), b"x");
+    mount.unmount();
+}
+
+#[test]
+fn times_at_both_ends_of_time_do_not_end_the_mount() {
+    let world = World::new("end-of-time");
+    let mount = world.host("a").mount(&[]);
+    fs::write(mount.path("f"), "x").expect("write");
+    for tv_sec in [i64::MIN, i64::MIN + 1, i64::MAX] {
+        let time = rustix::fs::Timespec { tv_sec, tv_nsec: 999_999_999 };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        let flags = rustix::fs::AtFlags::empty();
+        // Whether it is taken or refused is not the matter here.
+        let _ = rustix::fs::utimensat(rustix::fs::CWD, mount.path("f"), &times, flags);
+        assert_eq!(fs::read(mount.path("f")).expect("it is served"), b"x");
+    }
+    mount.unmount();
+}
+
 /// Takes a mount away at the end of a test that left a daemon behind.
 struct Unmount<'a>(&'a Path);
 

@@ -65,11 +65,14 @@ fn git(dir: &Path, words: &[&str]) -> Result<String, Error> {
     }
     let output = command.output()?;
     if !output.status.success() {
-        return Err(
-            format!("git {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim()).into()
-        );
+        return Err(format!("git {}: {}", words.join(" "), last_line(&output.stderr)).into());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn last_line(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    said.trim().lines().last().unwrap_or("it said nothing").to_owned()
 }
 
 fn database(at: &Path) -> Result<Option<&'static str>, Error> {

@@ -331,6 +331,55 @@ mod tests {
         assert_eq!(mode(BOTH, LARGE, true, false, true), cached, "never begins with O_RDWR");
     }
 
+    const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+
+    fn options(cache: &std::path::Path) -> crate::session::SessionOptions {
+        crate::session::SessionOptions {
+            cache_dir: cache.to_owned(),
+            cache_size: 64 << 20,
+            durability: crate::session::Durability::Fsync,
+            lazy: ignore::gitignore::Gitignore::empty(),
+            commit_interval: std::time::Duration::from_secs(60),
+            timeout: std::time::Duration::from_secs(20),
+            holder: "a test".into(),
+            lease_ttl: std::time::Duration::from_secs(15),
+            takeover: true,
+            park_after: None,
+            read_only: false,
+            follow_interval: std::time::Duration::from_secs(5),
+            keep: Default::default(),
+            passthrough: true,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_open_whose_backing_is_refused_goes_on_without() {
+        let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = Arc::new(crate::store::DirStore::new(dir.path()));
+        let session = Session::start(store, options(cache.path())).await.unwrap();
+        let new = NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
+        let made = session.create(ROOT, Ino::ROOT, b"large", new, WRITE).get().await.unwrap();
+        let (ino, fh) = (made.0.ino, made.1.fh);
+        let block = vec![7; 1 << 20];
+        for n in 0..(LARGE >> 20) {
+            session.write(ROOT, fh, ino, n << 20, &block, false).get().await.unwrap();
+        }
+        session.release(fh);
+        let passing = session.open(ROOT, ino, READ).get().await.unwrap();
+        assert_eq!(passing.mode, IoMode::Passthrough);
+        let instead = session.open_without_backing(passing.fh).unwrap();
+        assert_eq!(instead.mode, IoMode::Cached { keep: false });
+        assert!(session.backing(passing.fh).is_err(), "the refused handle is gone");
+        let bytes = session.read(instead.fh, ino, LARGE - 10, 100).get().await.unwrap();
+        assert_eq!(&bytes[..], &block[..10]);
+        session.release(instead.fh);
+        let later = session.open(ROOT, ino, READ).get().await.unwrap();
+        assert!(matches!(later.mode, IoMode::Cached { .. }), "passthrough is off: {:?}", later.mode);
+        assert!(!session.status().passthrough);
+        session.release(later.fh);
+        assert!(session.close(std::time::Duration::from_secs(20)).await.is_clean());
+    }
+
     #[test]
     fn an_inode_in_passthrough_stays_in_it() {
         assert_eq!(mode(READ, 1, false, true, false), IoMode::Passthrough);

@@ -19,7 +19,8 @@ use std::time::Duration;
 /// Every so many polls that find nothing, the lease is read: we may have fallen below the floor, or the
 /// session may be another.
 const LOOK_AT_LEASE: u32 = 8;
-/// After so long without an answer it is read at the first poll: collection waits for us about as long.
+/// Where a poll ends so long after the one before, the lease is read at the next chance: collection waits for
+/// us only about twice as long.
 const LONG: Duration = Duration::from_secs(10);
 
 /// What a poll found.
@@ -39,8 +40,10 @@ pub struct Follower {
     place: Option<Place>,
     idle: u32,
     clock: Arc<dyn Clock>,
-    /// When the store last answered.
-    answered: Duration,
+    /// When the last poll ended.
+    polled: Duration,
+    /// We were away for long, and have not read the lease since.
+    suspicious: bool,
 }
 
 struct Place {
@@ -58,8 +61,8 @@ impl Follower {
         sink: &mut dyn RecoverySink,
     ) -> Result<Follower, LogError> {
         let clock = SystemClock::shared();
-        let answered = clock.boottime();
-        let mut follower = Follower { store, place: None, idle: 0, clock, answered };
+        let polled = clock.boottime();
+        let mut follower = Follower { store, place: None, idle: 0, clock, polled, suspicious: false };
         if !follower.load(sink).await? {
             blocking(|| sink.reset())?;
         }
@@ -74,15 +77,17 @@ impl Follower {
         }
         let applied = self.advance(sink).await?;
         let now = self.clock.boottime();
-        let late = now.saturating_sub(std::mem::replace(&mut self.answered, now)) > LONG;
+        self.suspicious |= now.saturating_sub(std::mem::replace(&mut self.polled, now)) > LONG;
         if applied > 0 {
             self.idle = 0;
             return Ok(Followed::Applied(applied));
         }
         self.idle += 1;
-        if late || self.idle >= LOOK_AT_LEASE {
+        if self.suspicious || self.idle >= LOOK_AT_LEASE {
             self.idle = 0;
-            if self.is_left_behind().await? {
+            let left_behind = self.is_left_behind().await?;
+            self.suspicious = false;
+            if left_behind {
                 return self.reload(sink).await;
             }
         }

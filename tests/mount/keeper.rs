@@ -3,7 +3,7 @@
 
 use crate::support::mount::Mount;
 use crate::support::relay::{Kind, Request};
-use crate::support::{Tree, World, full};
+use crate::support::{Tree, World, eventually, full};
 use crate::work::{self, noise};
 use std::collections::BTreeMap;
 use std::fs;
@@ -157,6 +157,25 @@ fn a_damaged_newest_checkpoint_falls_back_and_damage_without_fallback_names_the_
     let failed = world.host("c").run_mount(&["--takeover", "--foreground", "--no-publish"]);
     assert_ne!(failed.code, Some(0), "{failed}");
     assert!(failed.err.contains(".cwdfs/checkpoint/") && failed.err.contains("damaged"), "{failed}");
+}
+
+#[test]
+fn a_follower_that_collection_overtakes_loads_anew() {
+    let world = World::new("overtaken");
+    let writer = world.host("a").mount(&[KEEP, "--no-publish"]);
+    fs::write(writer.path("first"), "x").expect("write");
+    let follower = world.host("f").mount(&["--read-only"]);
+    assert_eq!(fs::read(follower.path("first")).expect("read"), b"x");
+    for n in 0..200u64 {
+        fs::write(writer.path(format!("f{}", n % 20)), noise(2000, n)).expect("write");
+    }
+    let before = Tree::of(writer.root());
+    let same =
+        || (0..20).all(|n| fs::read(follower.path(format!("f{n}"))).is_ok_and(|b| b == noise(2000, 180 + n)));
+    eventually("the follower shows what the writer has", Duration::from_secs(90), same);
+    before.assert_same(&Tree::of(follower.root()), "the follower");
+    follower.unmount();
+    writer.unmount();
 }
 
 /// Files that were closed and so must be there: by name, the number of the newest content acknowledged, and

@@ -129,7 +129,9 @@ fn a_removed_inode_takes_its_rows_along_everywhere() {
     let pin = journal.pin_blobs(std::slice::from_ref(&segment));
     assert_eq!(journal.dead_blobs(Slot(2)).unwrap(), []);
     drop(pin);
-    assert_eq!(journal.dead_blobs(Slot(2)).unwrap(), [segment]);
+    assert_eq!(journal.dead_blobs(Slot(2)).unwrap(), std::slice::from_ref(&segment));
+    assert_eq!(journal.dead_among(std::slice::from_ref(&segment), Slot(1)).unwrap(), []);
+    assert_eq!(journal.dead_among(std::slice::from_ref(&segment), Slot(2)).unwrap(), [segment]);
 }
 
 #[test]

@@ -179,6 +179,31 @@ fn an_imported_file_that_was_changed_and_renamed_needs_its_object_no_more() {
 }
 
 #[test]
+fn an_imported_file_that_was_copied_into_needs_its_object_no_more() {
+    let mut rig = Rig::new();
+    let (theirs, ours) = (noise(1 << 20, 10), noise(200 << 10, 11));
+    rig.client.put("theirs", &theirs);
+    let host = rig.mount();
+    host.write("ours", &ours);
+    let from = host.open("ours", OpenFlags { read: true, ..OpenFlags::default() }).unwrap();
+    let to = host.open("theirs", OpenFlags { write: true, ..OpenFlags::default() }).unwrap();
+    let len = ours.len() as u64;
+    let (source, target) = ((from.0, from.1, 0), (to.0, to.1, 4096));
+    assert_eq!(host.run(|s| s.copy_range(source, target, len)).unwrap(), len);
+    host.close(to).unwrap();
+    host.close(from).unwrap();
+    host.flush();
+    rig.client.delete("theirs");
+    host.crash();
+    rig.wipe();
+    let host = rig.mount();
+    let mut want = theirs;
+    want[4096..4096 + ours.len()].copy_from_slice(&ours);
+    assert!(host.read("theirs").unwrap() == want);
+    host.unmount();
+}
+
+#[test]
 fn files_of_a_directory_that_was_renamed_need_their_objects_no_more() {
     for publish in [true, false] {
         let mut rig = Rig::new();

@@ -77,6 +77,11 @@ impl Session {
                 return Ok(None);
             }
         }
+        // What an import left in its object must not become part of a file that changes here.
+        if let Err(error) = self.own_content(wanted.target.node.ino).await {
+            tracing::info!("inode {}: {error}; its copy is made of bytes", wanted.target.node.ino);
+            return Ok(None);
+        }
         self.share_rows(wanted)
     }
 

@@ -56,7 +56,7 @@ impl Session {
         if self.writer.is_some() && self.alive().is_ok() {
             error = self.flush_all(drain).await.err();
         }
-        if error.is_none() {
+        if error.is_none() && self.alive().is_ok() {
             self.keep_at_close(drain).await;
         }
         let left = self.unstored();

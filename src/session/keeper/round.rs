@@ -37,6 +37,8 @@ impl Session {
         quiet: bool,
     ) -> Result<(), LogError> {
         let Some(writer) = &self.writer else { return Ok(()) };
+        // Not only whether it is fresh: a session that was deleted a moment ago must not be made again.
+        writer.lease.suspect_deleted().await?;
         writer.lease.ensure().await?;
         let mut packed = self.pack_segments(writer, keeping, quiet).await?;
         packed = plus(packed, self.rewrite_blobs(writer, keeping).await?);

@@ -521,3 +521,17 @@ async fn a_store_that_fails_all_the_time_costs_time_and_nothing_else() {
     assert!(floor > crate::log::ids::Slot(100), "{floor}");
     elsewhere.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_was_deleted_is_not_made_again() {
+    let (dir, _) = prepared().await;
+    let store = DirStore::new(dir.path());
+    let mounted = mount_dir(dir.path()).await;
+    mounted.put("other", b"x").await.unwrap();
+    let all = keys_below(&store, "").await;
+    assert!(store.delete_many(&all).await.unwrap().is_empty());
+    let failed = mounted.round().await;
+    assert!(matches!(failed, Err(crate::log::LogError::Deleted { .. })), "{failed:?}");
+    assert_eq!(keys_below(&store, "").await, Vec::<String>::new());
+    mounted.kill().await;
+}

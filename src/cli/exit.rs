@@ -86,6 +86,12 @@ pub fn table() -> String {
     format!("Exit codes:\n{}", rows.concat())
 }
 
+/// What stands below a command's `--help`.
+pub fn below_help(examples: &[&str]) -> String {
+    let lines: String = examples.iter().map(|line| format!("  {line}\n")).collect();
+    format!("Examples:\n{lines}\n{}", table())
+}
+
 /// Why a command failed, and with which exit code.
 #[derive(Debug)]
 pub struct Failure {

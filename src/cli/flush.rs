@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Return when everything changed before is in the store
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::exit::table())]
+#[command(after_help = super::exit::below_help(&["cwdfs flush /mnt/sid42", "cwdfs flush --view --timeout 30s /mnt/sid42"]))]
 pub struct Args {
     /// Give up after this long [default: the mount's --timeout]
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]

@@ -12,7 +12,7 @@ use std::fmt::Display;
 ///
 /// Reads only: a mounted session is not disturbed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = after_help())]
+#[command(after_help = super::exit::below_help(&["cwdfs inspect demo:sid42", "cwdfs inspect --json demo:sid42 17 | jq .[0].records"]))]
 pub struct Args {
     /// As JSON
     #[arg(long)]
@@ -25,13 +25,6 @@ pub struct Args {
     /// Show the records of this slot
     #[arg(value_name = "SLOT")]
     slot: Option<u64>,
-}
-
-fn after_help() -> String {
-    format!(
-        "Examples:\n  cwdfs inspect demo:sid42\n  cwdfs inspect --json demo:sid42 17 | jq .[0].records\n\n{}",
-        exit::table()
-    )
 }
 
 /// Reads and prints.

@@ -85,7 +85,7 @@ pub enum LogLevel {
 /// --commit-interval 5s is CWDFS_COMMIT_INTERVAL=5s; the command line wins. Credentials come as for any AWS
 /// SDK: environment, profile files, web identity, container endpoint, IMDS.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = super::exit::table())]
+#[command(after_help = super::exit::below_help(&["cwdfs mount demo:sid42 /mnt/sid42", "cwdfs mount --endpoint http://127.0.0.1:8333 --region us-east-1 demo:sid42 /mnt/sid42", "cwdfs mount --read-only demo:sid42 /mnt/look", "cwdfs mount -f --durability fsync --lazy \"node_modules/\" demo:sid42 /mnt/sid42", "cwdfs mount -o endpoint=http://127.0.0.1:8333,allow_other demo:sid42 /mnt/sid42"]))]
 pub struct MountArgs {
     /// `bucket:prefix`, `s3://bucket/prefix` or `file:///directory`; a missing one is a new, empty session
     #[arg(value_name = "STORE")]

@@ -10,7 +10,7 @@ const LIMIT: Duration = Duration::from_secs(3600);
 
 /// Import outside changes now
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::exit::table())]
+#[command(after_help = super::exit::below_help(&["cwdfs refresh /mnt/sid42"]))]
 pub struct Args {
     /// Where it is mounted
     mountpoint: PathBuf,

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Show what is in the store, and what is not yet
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::exit::table())]
+#[command(after_help = super::exit::below_help(&["cwdfs status /mnt/sid42", "cwdfs status --json /mnt/sid42 | jq .uncommitted"]))]
 pub struct Args {
     /// As JSON, with the fields that are documented in STATUS.md
     #[arg(long)]

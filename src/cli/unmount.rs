@@ -19,7 +19,7 @@ const TIDYING: Duration = Duration::from_secs(10);
 
 /// Unmount, and return when everything is in the store
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::exit::table())]
+#[command(after_help = super::exit::below_help(&["cwdfs unmount /mnt/sid42", "cwdfs unmount --timeout 10s --force /mnt/sid42"]))]
 pub struct Args {
     /// Give up waiting for the store after this long; what is not stored is kept locally (exit 4)
     /// [default: the mount's --timeout and --drain-timeout]

@@ -21,7 +21,8 @@ fn help_and_version_are_there_and_list_the_exit_codes() {
     }
     help.says(&["cwdfs mount demo:"]);
     for command in ["mount", "unmount", "status", "flush", "refresh", "inspect", "demo"] {
-        world.run([command, "--help"]).ok().says(&["Usage"]);
+        let example = format!("  cwdfs {command}");
+        world.run([command, "--help"]).ok().says(&["Usage", "Examples:", &example, "Exit codes:"]);
     }
 }
 

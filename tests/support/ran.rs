@@ -90,6 +90,11 @@ pub fn sh(dir: &Path, script: &str) -> String {
     command.args(["-euo", "pipefail", "-c", script]).current_dir(dir);
     // A git of the tests' own: no configuration of the machine or the user, fixed names.
     command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    // And no git that goes on in the background after its command.
+    command.env("GIT_CONFIG_COUNT", "2");
+    for (n, name, value) in [(0, "gc.auto", "0"), (1, "maintenance.auto", "false")] {
+        command.env(format!("GIT_CONFIG_KEY_{n}"), name).env(format!("GIT_CONFIG_VALUE_{n}"), value);
+    }
     for role in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{role}_NAME"), "Test").env(format!("GIT_{role}_EMAIL"), "test@example.com");
     }

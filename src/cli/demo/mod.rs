@@ -28,18 +28,13 @@ const PUBLISHING: Duration = Duration::from_secs(60);
 ///
 /// Without STORE it uses a directory of its own. A STORE has to be empty, and is empty again afterwards.
 #[derive(Debug, clap::Args)]
-#[command(after_help = after_help())]
+#[command(after_help = super::exit::below_help(&["cwdfs demo", "cwdfs demo --endpoint http://127.0.0.1:8333 demo:try-it"]))]
 pub struct Args {
     #[command(flatten)]
     reach: ReachArgs,
     /// `bucket:prefix`, `s3://bucket/prefix` or `file:///directory`, empty
     #[arg(value_name = "STORE")]
     store: Option<Location>,
-}
-
-fn after_help() -> String {
-    let examples = "Examples:\n  cwdfs demo\n  cwdfs demo --endpoint http://127.0.0.1:8333 demo:try-it";
-    format!("{examples}\n\n{}", super::exit::table())
 }
 
 /// Runs the demo.

@@ -3,7 +3,7 @@
 use super::budget::Budget;
 use super::chunks::{self, ChunkKey, Chunks};
 use super::fetch::Fetcher;
-use super::file::File;
+use super::file::{File, State};
 use super::image::Image;
 use super::keep::Record;
 use super::pool::Pool;
@@ -12,7 +12,7 @@ use super::read::Filling;
 use super::upload::Uploader;
 use super::{ContentConfig, ContentError, Rows, keep};
 use crate::log::ids::Ino;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,10 +107,11 @@ impl Core {
     pub fn make_room(&self, bytes: u64) {
         let Some(_one) = self.budget.evicting.try_lock() else { return };
         let mut victims: Vec<(u64, Victim)> = Vec::new();
-        for file in self.files.lock().values() {
-            // A file whose lock is held is in use right now.
-            let Some(used_at) = file.state.try_lock().map(|state| state.used_at) else { continue };
-            victims.push((used_at, Victim::File(file.clone())));
+        let files: Vec<Arc<File>> = self.files.lock().values().cloned().collect();
+        for file in files {
+            // A file whose lock is held is in use right now: it goes last, but it may be all there is.
+            let used_at = file.state.try_lock().map_or(u64::MAX, |state| state.used_at);
+            victims.push((used_at, Victim::File(file)));
         }
         let chunks = self.fetcher.chunks.uses();
         victims.extend(chunks.into_iter().map(|(at, key, len)| (at, Victim::Chunk(key, len))));
@@ -136,28 +137,22 @@ impl Core {
                 self.fetcher.chunks.forget(&key)?;
                 Ok(len)
             }
-            Victim::File(file) => {
-                let (freed, empty) = file.evict()?;
-                if empty {
-                    let gone = self.files.lock().remove(&file.ino);
-                    drop(gone);
-                }
-                Ok(freed)
-            }
+            Victim::File(file) => file.evict(),
         }
     }
 }
 
 impl File {
-    /// Gives clean bytes on the disk up; returns how many, and whether no image is left.
-    fn evict(&self) -> Result<(u64, bool), ContentError> {
-        let Some(mut guard) = self.state.try_lock() else { return Ok((0, false)) };
+    /// Gives clean bytes on the disk up; returns how many. A file without an image is no longer in the list,
+    /// and comes back to it with the next one: both under its lock, so that no image is ever out of the list.
+    fn evict(&self) -> Result<u64, ContentError> {
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.backing.is_some() || state.frozen.is_some() {
-            return Ok((0, false));
+            return Ok(0);
         }
         if !matches!(state.image, Image::Disk(_)) {
-            return Ok((0, true));
+            return Ok(self.unlist(guard, 0));
         }
         let before = state.valid.bytes();
         state.generation += 1;
@@ -175,7 +170,16 @@ impl File {
         let freed = before - state.valid.bytes();
         let empty = state.valid.is_empty();
         self.account(&mut guard);
-        Ok((freed, empty))
+        Ok(if empty { self.unlist(guard, freed) } else { freed })
+    }
+
+    /// Takes a file without an image off the list, while its lock is held; returns `freed`.
+    fn unlist(&self, guard: MutexGuard<'_, State>, freed: u64) -> u64 {
+        let gone = self.core.files.lock().remove(&self.ino);
+        drop(guard);
+        // Its last use may end here.
+        drop(gone);
+        freed
     }
 
     /// Nobody uses it for now: closes its local file.

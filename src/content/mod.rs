@@ -126,11 +126,14 @@ impl Content {
 
     /// Forgets cached content of `ino`, whose extents were changed by somebody else or are gone for good.
     pub fn forget(&self, ino: Ino) {
-        let file = self.core.files.lock().remove(&ino);
+        let file = self.core.files.lock().get(&ino).cloned();
         if let Some(file) = file {
             let mut state = file.state.lock();
             if !state.is_changed() {
                 file.drop_image(&mut state);
+                let listed = self.core.files.lock().remove(&ino);
+                drop(state);
+                drop(listed);
             }
         }
         self.core.drop_record(ino);

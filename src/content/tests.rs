@@ -442,3 +442,39 @@ async fn holes_are_those_of_the_file_and_not_of_the_cache() {
         bench.content.core.make_room(u64::MAX);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_many_read_at_once_stays_within_the_cache() {
+    let data = pattern(48 << 20, 9);
+    let bench = Bench::new(8 << 20);
+    let file = bench.content.file(INO, &row(0));
+    file.write(Place::At(0), &data, at(1)).unwrap();
+    bench.capture(&file).await;
+    drop(file);
+    let bench = bench.again(true);
+    let file = bench.content.file(INO, &row(data.len() as u64));
+    let data = Arc::new(data);
+    for _round in 0..4 {
+        let readers: Vec<_> = (0..4usize)
+            .map(|n| {
+                let (file, data) = (file.clone(), data.clone());
+                tokio::spawn(async move {
+                    for at in (n << 18..data.len()).step_by(1 << 20) {
+                        let bytes = match file.read_here(at as u64, 1 << 18).unwrap() {
+                            Some(bytes) => bytes,
+                            None => file.read(at as u64, 1 << 18).await.unwrap(),
+                        };
+                        assert!(bytes == data[at..at + (1 << 18)], "at {at}");
+                    }
+                })
+            })
+            .collect();
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        let used = bench.content.usage().used;
+        assert!(used < 40 << 20, "{used} bytes of a file are kept by a cache of 8 MiB");
+        bench.content.make_room(u64::MAX);
+        assert!(bench.content.usage().used < 20 << 20, "an image is out of reach for eviction");
+    }
+}

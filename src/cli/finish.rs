@@ -13,6 +13,8 @@ const LEAST: Duration = Duration::from_secs(1);
 const NOT_PUBLISHED: &str =
     "everything is in the store, but not all of it is published yet; the next mount goes on";
 
+const NOT_RELEASED: &str = "the lease could not be given back now: a mount elsewhere waits until it has run out, one from this cache does not";
+
 /// Commits, publishes, gives the session back; returns what people should know. Without `until`, the mount's
 /// own bounds hold. After `hurry` it only tidies up.
 pub(super) async fn finish(
@@ -36,10 +38,17 @@ pub(super) async fn finish(
         let what = "unmounted, but the session could not be closed in time; what is not in the store is kept";
         return Err(Failure::new(Exit::NotStored, format!("{what} in {}", shared.cache.display())));
     };
-    if report.is_clean() {
-        return Ok(if published { Vec::new() } else { vec![NOT_PUBLISHED.to_owned()] });
+    if !report.is_clean() {
+        return Err(left_behind(shared, report));
     }
-    Err(left_behind(shared, report))
+    let mut notes = Vec::new();
+    if !published {
+        notes.push(NOT_PUBLISHED.to_owned());
+    }
+    if !report.released && !shared.args.read_only {
+        notes.push(NOT_RELEASED.to_owned());
+    }
+    Ok(notes)
 }
 
 /// Commits everything, then publishes while the time lasts; whether all of it is published.

@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+/// What giving the lease back may take at least.
+const RELEASE: Duration = Duration::from_secs(1);
+
 /// How a session ended.
 #[derive(Debug, Clone)]
 pub struct CloseReport {
@@ -52,15 +55,17 @@ impl Session {
     /// is in the store. No operation may follow.
     pub async fn close(self: &Arc<Self>, drain: Duration) -> CloseReport {
         self.stop.cancel();
+        let until = Instant::now() + drain;
+        let rest = || until.saturating_duration_since(Instant::now());
         let mut error = None;
         if self.writer.is_some() && self.alive().is_ok() {
             error = self.flush_all(drain).await.err();
         }
         if error.is_none() && self.alive().is_ok() {
-            self.keep_at_close(drain).await;
+            self.keep_at_close(rest()).await;
         }
         let left = self.unstored();
-        let released = self.end_writer(left.is_nothing() && error.is_none()).await;
+        let released = self.end_writer(left.is_nothing() && error.is_none(), rest().max(RELEASE)).await;
         for ended in [self.close_data(), self.journal.settle().map_err(SessionError::from)] {
             error = error.or(ended.err());
         }
@@ -70,22 +75,21 @@ impl Session {
         CloseReport { left, error, kept_in: self.options.cache_dir.clone(), released }
     }
 
-    /// Stops committing, and gives the lease back when nothing is owed. Whether it was given back.
-    async fn end_writer(&self, clean: bool) -> bool {
+    /// Stops committing, and gives the lease back within `limit` when nothing is owed. Whether it was given
+    /// back.
+    async fn end_writer(&self, clean: bool, limit: Duration) -> bool {
         let Some(writer) = &self.writer else { return false };
         writer.committer.stop().await;
         if !clean || writer.lease.hold().is_final() {
             return false;
         }
-        match tokio::time::timeout(self.options.timeout, writer.lease.release()).await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                self.notices
-                    .add(format!("the lease could not be given back, it runs out by itself: {error}"));
-                false
-            }
-            Err(_) => false,
-        }
+        let why = match tokio::time::timeout(limit, writer.lease.release()).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {limit:?}"),
+        };
+        self.notices.add(format!("the lease could not be given back, it runs out by itself: {why}"));
+        false
     }
 
     /// Why nothing of ours is taken any more; `None` while it is.

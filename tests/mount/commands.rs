@@ -417,6 +417,27 @@ fn a_flush_that_cannot_publish_is_0_with_a_note() {
 }
 
 #[test]
+fn a_store_that_is_gone_when_nothing_is_owed_is_0_with_notes() {
+    let world = World::with_relay("gone-at-the-end");
+    let host = world.host("a");
+    let mut mount = host.mount(&["--lease-ttl", "60s"]);
+    fs::write(mount.path("f"), "x").expect("write");
+    mount.publish();
+    // What publishing learnt is committed too.
+    mount.flush();
+    world.relay().cut();
+    let ran = mount.run("unmount", &["--timeout", "2s"]).ok().says(&["lease", "given back"]);
+    assert!(ran.took < Duration::from_secs(10), "it took {:?}", ran.took);
+    assert_eq!(mount.wait_end(Duration::from_secs(20)).code(), Some(0), "{}", mount.log());
+    drop(mount);
+    world.relay().heal();
+    let mount = host.mount(&[]);
+    assert!(mount.ready_after < Duration::from_secs(20), "the cache's own lease was waited for");
+    assert_eq!(fs::read(mount.path("f")).expect("read"), b"x");
+    mount.unmount();
+}
+
+#[test]
 fn a_fenced_flush_and_unmount_are_7() {
     let world = World::new("fenced-7");
     let host = world.host("a");

@@ -1,15 +1,15 @@
 //! Tells the kernel what to forget, from a thread of its own: the kernel may make it wait behind a lock that
 //! a request of ours holds.
 
+use crate::session::Queue;
 use crate::session::api::Invalidation;
 use fuser::{INodeNo, Notifier};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::mpsc::Receiver;
 
 /// Runs until the session has no more to tell or the connection is gone.
-pub fn run(invalidations: &Receiver<Invalidation>, notifier: &Notifier) {
+pub fn run(invalidations: Queue, notifier: &Notifier) {
     for what in invalidations {
         match tell(notifier, &what) {
             Ok(()) => {}

@@ -95,7 +95,7 @@ fn serve_prepared(
     let mut threads = vec![run];
     if let Some(invalidations) = session.invalidations() {
         threads
-            .push(spawn("fuse-forget", move || invalidate::run(&invalidations, &notifier)).map_err(failed)?);
+            .push(spawn("fuse-forget", move || invalidate::run(invalidations, &notifier)).map_err(failed)?);
     }
     place.attach(&options.mount)?;
     let device = device_of(&options.mount.mountpoint).map_err(failed)?;

@@ -6,18 +6,69 @@ use super::node::Nodes;
 use crate::log::row::{Key, KeyBytes};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 
 /// A queue to the thread that tells the kernel.
 pub(super) struct Invalidations {
     send: Sender<Invalidation>,
-    receive: Mutex<Option<Receiver<Invalidation>>>,
+    queue: Mutex<Option<Queue>>,
+    /// How many were queued.
+    queued: Mutex<u64>,
+    /// How many of them the kernel was told of.
+    told: Arc<watch::Sender<u64>>,
+}
+
+/// What the kernel must forget, in order. Asking for the next one says that the kernel was told of the one
+/// before.
+pub struct Queue {
+    receive: Receiver<Invalidation>,
+    told: Arc<watch::Sender<u64>>,
+    /// One was handed out.
+    telling: bool,
+}
+
+impl Queue {
+    fn next_told(&mut self) {
+        if std::mem::take(&mut self.telling) {
+            self.told.send_modify(|told| *told += 1);
+        }
+    }
+
+    /// What is queued by now.
+    pub fn all_now(&mut self) -> Vec<Invalidation> {
+        let all: Vec<_> = self.receive.try_iter().collect();
+        self.told.send_modify(|told| *told += all.len() as u64);
+        all
+    }
+}
+
+/// Ends when the session does.
+impl Iterator for Queue {
+    type Item = Invalidation;
+
+    fn next(&mut self) -> Option<Invalidation> {
+        self.next_told();
+        let next = self.receive.recv().ok();
+        self.telling = next.is_some();
+        next
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // There is no kernel any more that could be told.
+        self.told.send_replace(u64::MAX);
+    }
 }
 
 impl Default for Invalidations {
     fn default() -> Self {
         let (send, receive) = channel();
-        Invalidations { send, receive: Mutex::new(Some(receive)) }
+        let told = Arc::new(watch::Sender::new(0));
+        let queue = Queue { receive, told: told.clone(), telling: false };
+        Invalidations { send, queue: Mutex::new(Some(queue)), queued: Mutex::new(0), told }
     }
 }
 
@@ -25,7 +76,21 @@ impl Invalidations {
     /// Queues one.
     pub fn push(&self, what: Invalidation) {
         // Without a kernel (tests, a session being closed) nobody listens, and nothing is cached.
-        let _ = self.send.send(what);
+        let mut queued = self.queued.lock();
+        if self.send.send(what).is_ok() {
+            *queued += 1;
+        }
+    }
+
+    /// Returns once the kernel was told of all that is queued by now.
+    async fn told(&self) {
+        if self.queue.lock().is_some() {
+            // Nobody listens: nothing is cached.
+            return;
+        }
+        let queued = *self.queued.lock();
+        // The sender is ours: it cannot be closed.
+        let _ = self.told.subscribe().wait_for(|told| *told >= queued).await;
     }
 
     /// Queues what a change of these rows makes out of date, as far as the kernel knows of it.
@@ -53,14 +118,43 @@ impl Invalidations {
 
 impl Session {
     /// Receives what the kernel must forget; taken once, by the thread that tells it.
-    pub fn invalidations(&self) -> Option<Receiver<Invalidation>> {
-        self.invalidate.receive.lock().take()
+    pub fn invalidations(&self) -> Option<Queue> {
+        self.invalidate.queue.lock().take()
+    }
+
+    /// Returns once the kernel has forgotten what changed outside so far, or the time of a wait is over.
+    pub(crate) async fn invalidated(&self) {
+        if tokio::time::timeout(self.options.timeout, self.invalidate.told()).await.is_err() {
+            tracing::warn!("the kernel was not told of all outside changes in time; it will be");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_goes_on_once_the_kernel_was_told() {
+        let invalidations = Invalidations::default();
+        invalidations.told().await;
+        let mut queue = invalidations.queue.lock().take().unwrap();
+        invalidations.push(Invalidation::Inode(Ino(5)));
+        let waits =
+            async || tokio::time::timeout(Duration::from_secs(1), invalidations.told()).await.is_err();
+        assert!(waits().await);
+        queue.next();
+        assert!(waits().await, "it is being told");
+        invalidations.push(Invalidation::Inode(Ino(6)));
+        queue.next();
+        assert!(waits().await, "the second is being told");
+        queue.next_told();
+        assert!(!waits().await);
+        invalidations.push(Invalidation::Inode(Ino(7)));
+        drop(queue);
+        assert!(!waits().await, "the mount is gone");
+    }
     use crate::log::ids::Ino;
     use crate::log::row::Cookie;
 
@@ -75,7 +169,7 @@ mod tests {
             Key::View { key: "a".into() }.encode(),
         ];
         invalidations.rows(&nodes, &keys);
-        let told: Vec<_> = invalidations.receive.lock().take().unwrap().try_iter().collect();
+        let told: Vec<_> = invalidations.queue.lock().take().unwrap().all_now();
         let entry = Invalidation::Entry { parent: Ino(5), name: b"a".to_vec() };
         assert_eq!(told, [entry, Invalidation::Inode(Ino(5))]);
     }

@@ -40,6 +40,7 @@ mod xattr;
 
 pub use close::CloseReport;
 pub use error::SessionError;
+pub use invalidate::Queue;
 pub use options::{Durability, KeepOptions, SessionOptions};
 
 use crate::journal::Journal;

@@ -67,12 +67,12 @@ impl View {
         Ok(Arc::new(View { active: Some(Active { shared, importer, tasks }) }))
     }
 
-    /// Imports what other clients did, now.
+    /// Imports what other clients did, now; when it returns, the mount shows that.
     pub async fn refresh(&self) -> Result<Imported> {
-        match &self.active {
-            Some(active) => active.importer.pass().await,
-            None => Ok(Imported::default()),
-        }
+        let Some(active) = &self.active else { return Ok(Imported::default()) };
+        let imported = active.importer.pass().await;
+        active.shared.session.invalidated().await;
+        imported
     }
 
     /// Returns once everything that is committed by now is published. False: time ran out, or nothing is

@@ -10,17 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Barrier;
 
-/// How many race.
-const RACERS: usize = 32;
+/// How many race. SeaweedFS makes conditional writes of one key wait for each other by polling: so many there
+/// that each is answered within a request's time on a busy machine too.
+fn racers(store: &Store) -> usize {
+    if is_seaweed(store) { 6 } else { 32 }
+}
 
 /// Runs `racer` for each of the racers at once.
-async fn race<T, F>(racer: impl Fn(usize) -> F) -> Vec<T>
+async fn race<T, F>(racers: usize, racer: impl Fn(usize) -> F) -> Vec<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
-    let start = Arc::new(Barrier::new(RACERS));
-    let tasks: Vec<_> = (0..RACERS)
+    let start = Arc::new(Barrier::new(racers));
+    let tasks: Vec<_> = (0..racers)
         .map(|n| {
             let (start, run) = (Arc::clone(&start), racer(n));
             tokio::spawn(async move {
@@ -49,7 +52,7 @@ fn winner<T>(answers: &[Result<T>]) -> usize {
 pub async fn one_winner_of_creation(store: Store) {
     for round in 0..10 {
         let key = format!("race/{round}");
-        let answers = race(|n| {
+        let answers = race(racers(&store), |n| {
             let (store, key) = (store.clone(), key.clone());
             async move { store.put(&key, format!("{n}").into(), &absent()).await }
         })
@@ -61,7 +64,7 @@ pub async fn one_winner_of_creation(store: Store) {
 pub async fn one_winner_of_each_replacement(store: Store) {
     let mut etag = put(&store, "k", "start").await;
     for round in 0..10 {
-        let answers = race(|n| {
+        let answers = race(racers(&store), |n| {
             let (store, options) = (store.clone(), matching(&etag));
             async move { store.put("k", format!("{round}-{n}").into(), &options).await }
         })
@@ -76,7 +79,7 @@ pub async fn one_winner_of_deletion_or_replacement(store: Store) {
     for round in 0..5 {
         let key = format!("k{round}");
         let etag = put(&store, &key, "start").await;
-        let answers = race(|n| {
+        let answers = race(racers(&store), |n| {
             let (store, key, etag) = (store.clone(), key.clone(), etag.clone());
             async move {
                 match n % 2 {
@@ -87,13 +90,13 @@ pub async fn one_winner_of_deletion_or_replacement(store: Store) {
         })
         .await;
         // A deletion of what is already gone may be told so as success.
-        let puts: Vec<usize> = (0..RACERS).filter(|n| n % 2 == 0 && answers[*n].is_ok()).collect();
+        let puts: Vec<usize> = (0..answers.len()).filter(|n| n % 2 == 0 && answers[*n].is_ok()).collect();
         match store.get(&key, None, None).await {
             Ok(object) => {
                 assert_eq!(puts.len(), 1, "{puts:?}");
                 assert_eq!(object.body, puts[0].to_string());
                 assert!(
-                    (0..RACERS).all(|n| n % 2 == 0 || answers[n].is_err()),
+                    (0..answers.len()).all(|n| n % 2 == 0 || answers[n].is_err()),
                     "a lost deletion said it won"
                 );
             }
@@ -107,7 +110,7 @@ pub async fn one_winner_of_deletion_or_replacement(store: Store) {
 }
 
 pub async fn one_winner_of_completion(store: Store) {
-    let answers = race(|n| {
+    let answers = race(racers(&store), |n| {
         let store = store.clone();
         async move {
             let upload = store.create_multipart("k", &PutOptions::default()).await.unwrap();
@@ -121,7 +124,7 @@ pub async fn one_winner_of_completion(store: Store) {
     if is_seaweed(&store) {
         // More than one may be told that it won; the object is that of one that was.
         let body = store.get("k", None, None).await.unwrap().body;
-        assert!((0..RACERS).any(|n| answers[n].is_ok() && body == part(n as u8, 1000)));
+        assert!((0..answers.len()).any(|n| answers[n].is_ok() && body == part(n as u8, 1000)));
         return;
     }
     let winner = winner(&answers);

@@ -183,7 +183,7 @@ pub struct MountArgs {
 
     /// Options as mount(8) passes them, separated by commas: those above (`endpoint=…,allow_other,ro`), and
     /// the generic ones; nosuid and nodev are the default
-    #[arg(short, value_name = "OPTS", help_heading = MOUNT)]
+    #[arg(short, env = "CWDFS_OPTIONS", value_name = "OPTS", help_heading = MOUNT)]
     pub options: Vec<String>,
 
     /// Large files bypass the daemon where possible (needs CAP_SYS_ADMIN and Linux 6.9)

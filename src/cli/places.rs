@@ -26,9 +26,16 @@ pub fn absolute(args: &mut MountArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The session's own folder in the cache, made if need be, for its user alone.
+/// The session's own folder in the cache, made if need be, for its user alone. A follower has one of its own
+/// for each mount point: in the writer's it would be kept out, or take the place of changes to be replayed.
 pub fn cache_folder(args: &MountArgs, key: &str) -> Result<PathBuf, Failure> {
-    let folder = cache_dir(args)?.join(key);
+    let folder = match args.read_only {
+        false => cache_dir(args)?.join(key),
+        true => {
+            let place = blake3::hash(args.mountpoint.as_os_str().as_encoded_bytes()).to_hex();
+            cache_dir(args)?.join(format!("{key}-follower-{}", &place[..16]))
+        }
+    };
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     let made = made.and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)));
     made.map_err(|error| {

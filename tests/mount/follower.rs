@@ -40,6 +40,31 @@ fn a_follower_shows_what_the_writer_commits_within_its_bound() {
 }
 
 #[test]
+fn followers_share_the_writers_machine_and_leave_its_changes_alone() {
+    let world = World::with_relay("follows-here");
+    let host = world.host("a");
+    let writer = host.mount(&["--durability", "fsync", "--commit-interval", "1h"]);
+    write_closed(&writer.path("committed"), b"one").expect("write");
+    writer.flush();
+    let mut beside = [world.host("b"), world.host("c")];
+    beside.iter_mut().for_each(|other| other.cache = host.cache.clone());
+    let followers = beside.each_ref().map(|other| other.mount(&["--read-only"]));
+    fs::create_dir(writer.path("local-only")).expect("mkdir");
+    // The journal is written behind, within milliseconds.
+    std::thread::sleep(Duration::from_millis(500));
+    writer.kill();
+    for follower in followers {
+        assert_eq!(fs::read(follower.path("committed")).expect("read"), b"one");
+        follower.unmount();
+    }
+    let follower = beside[0].mount(&["--read-only"]);
+    follower.unmount();
+    let writer = host.mount(&[]);
+    assert!(writer.path("local-only").is_dir(), "it is replayed");
+    writer.unmount();
+}
+
+#[test]
 fn a_follower_shows_only_whole_commits() {
     let world = World::new("whole");
     let writer = world.host("a").mount(&[]);

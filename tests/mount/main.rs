@@ -14,6 +14,7 @@ mod follower;
 mod keeper;
 mod modes;
 mod posix;
+mod random_io;
 mod relay;
 mod resume;
 mod ships_its_size;

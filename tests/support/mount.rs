@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const READY: Duration = Duration::from_secs(60);
 /// After this long a daemon is killed, so that a hung request fails its test instead of hanging it.
 const WATCHDOG: Duration = Duration::from_secs(300);
+/// The same where every size is run.
+const WATCHDOG_FULL: Duration = Duration::from_secs(3600);
 /// How much of the daemon's log a failing test shows, in bytes.
 const LOG_SHOWN: usize = 12 * 1024;
 
@@ -218,7 +220,8 @@ impl Drop for Mount<'_> {
 fn watch(daemon: &Daemon) {
     let daemon = Arc::downgrade(daemon);
     std::thread::spawn(move || {
-        let end = Instant::now() + WATCHDOG;
+        let limit = if super::full() { WATCHDOG_FULL } else { WATCHDOG };
+        let end = Instant::now() + limit;
         while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(500));
             if daemon.strong_count() == 0 {
@@ -229,7 +232,7 @@ fn watch(daemon: &Daemon) {
             && let Some(child) = daemon.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
             && child.try_wait().is_ok_and(|ended| ended.is_none())
         {
-            eprintln!("-- watchdog: killing daemon {} after {WATCHDOG:?}", child.id());
+            eprintln!("-- watchdog: killing daemon {} after {limit:?}", child.id());
             let _ = child.kill();
         }
     });

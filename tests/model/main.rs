@@ -223,8 +223,13 @@ fn level() -> impl Strategy<Value = Durability> {
     prop_oneof![2 => Just(Durability::Close), 1 => Just(Durability::Fsync), 1 => Just(Durability::Sync)]
 }
 
+/// How many sequences are tried: more where every size is run.
+fn cases() -> u32 {
+    if std::env::var_os("CWDFS_TEST_FULL").is_some() { 2_000 } else { 40 }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn a_session_is_what_the_model_says(level in level(), ops in proptest::collection::vec(op(), 1..60)) {

@@ -82,6 +82,22 @@ fn what_is_refused_is_refused_with_the_errno_that_programs_fall_back_on() {
 }
 
 #[test]
+fn set_id_bits_and_devices_are_kept_and_work_where_asked_for() {
+    let world = World::new("suid-dev");
+    let mount = world.host("a").mount(&[]);
+    sh(mount.root(), "mknod null c 1 3 && chmod 666 null && cp /usr/bin/id id && chmod 4755 id");
+    let refused = File::open(mount.path("null")).expect_err("nodev is the default");
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    mount.flush();
+    mount.unmount();
+    let mount = world.host("b").mount(&["-o", "suid,dev", "--allow-other"]);
+    fs::write(mount.path("null"), "gone").expect("the device works");
+    let effective = sh(mount.root(), "setpriv --reuid 1234 --clear-groups ./id -u");
+    assert_eq!(effective.trim(), "0", "the set-id bit works");
+    mount.unmount();
+}
+
+#[test]
 fn sync_and_syncfs_do_not_wait_for_the_store() {
     let world = World::new("syncfs");
     let mount = world.host("a").mount(&["--durability", "fsync", "--commit-interval", "1h"]);

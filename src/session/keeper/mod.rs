@@ -147,7 +147,7 @@ fn pause_after(error: &LogError, before: Option<(Instant, Duration)>) -> (Instan
 impl Session {
     async fn keep_up(self: &Arc<Self>, keeping: &mut Keeping, due: Due) -> Result<(), LogError> {
         match due {
-            Due::Round { quiet } => self.keep_round(keeping, quiet).await,
+            Due::Round => self.keep_round(keeping).await,
             Due::Sweep => self.keep_sweep(keeping, self.options.keep.grace).await,
         }
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 const SEGMENTS: u64 = 256 << 20;
 /// The same of blobs that are rewritten.
 const BLOBS: u64 = 64 << 20;
-/// A quiet session whose content lies in more segments than this has all of it packed.
+/// Content that lies in more segments than this is all packed: reading it would be as many requests.
 const SCATTERED: usize = 32;
 /// Data objects are listed this often, while there are rounds.
 const LIST_EVERY: Duration = Duration::from_secs(3600);
@@ -31,16 +31,12 @@ const PORTION: usize = 256;
 
 impl Session {
     /// Packs, writes a checkpoint, raises the floor.
-    pub(super) async fn keep_round(
-        self: &Arc<Self>,
-        keeping: &mut Keeping,
-        quiet: bool,
-    ) -> Result<(), LogError> {
+    pub(super) async fn keep_round(self: &Arc<Self>, keeping: &mut Keeping) -> Result<(), LogError> {
         let Some(writer) = &self.writer else { return Ok(()) };
         // Not only whether it is fresh: a session that was deleted a moment ago must not be made again.
         writer.lease.suspect_deleted().await?;
         writer.lease.ensure().await?;
-        let mut packed = self.pack_segments(writer, keeping, quiet).await?;
+        let mut packed = self.pack_segments(writer, keeping).await?;
         packed = plus(packed, self.rewrite_blobs(writer, keeping).await?);
         if packed.moved > 0 {
             self.until_committed(writer).await?;
@@ -75,17 +71,12 @@ impl Session {
         Ok(())
     }
 
-    /// Packs what is needed of segments: of those before the newest checkpoint, or, in a quiet session, of all
-    /// when there are many. What was written lately may well be overwritten soon.
-    async fn pack_segments(
-        self: &Arc<Self>,
-        writer: &Writer,
-        keeping: &Keeping,
-        quiet: bool,
-    ) -> Result<Packed, LogError> {
+    /// Packs what is needed of segments: of those before the newest checkpoint, or of all when there are many. What
+    /// was written lately may well be overwritten soon, so a few large ones are left alone.
+    async fn pack_segments(self: &Arc<Self>, writer: &Writer, keeping: &Keeping) -> Result<Packed, LogError> {
         let journal = self.journal.clone();
         let live = self.ask(move || journal.live_segments()).await?;
-        let all = quiet && live.len() > SCATTERED;
+        let all = live.len() > SCATTERED;
         let old = live.into_iter().filter(|(_, slot, _)| all || *slot <= keeping.checkpoint);
         let old: Vec<(Blob, Slot)> =
             old.map(|(epoch, slot, _)| (Blob::Segment { epoch, slot }, slot)).collect();

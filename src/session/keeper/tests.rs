@@ -126,7 +126,7 @@ impl Mounted {
 
     async fn round(&self) -> std::result::Result<(), crate::log::LogError> {
         let mut keeping = self.session.writer.as_ref().unwrap().keeping.lock().await;
-        self.session.keep_round(&mut keeping, true).await
+        self.session.keep_round(&mut keeping).await
     }
 
     async fn sweep(&self) -> std::result::Result<(), crate::log::LogError> {

@@ -14,8 +14,8 @@ const SLOT_FOR_IMAGE: u64 = 16 << 10;
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Pack, checkpoint, raise the floor; `quiet`: nothing else is going on.
-    Round { quiet: bool },
+    /// Pack, checkpoint, raise the floor.
+    Round,
     /// Delete.
     Sweep,
 }
@@ -48,7 +48,7 @@ impl Keeping {
         let now = Instant::now();
         let cost = self.cost(progress);
         if cost >= options.busy {
-            return Next::Now(Due::Round { quiet: false });
+            return Next::Now(Due::Round);
         }
         let mut soonest: Option<(Instant, Due)> = None;
         let mut consider = |at: Instant, due| {
@@ -57,7 +57,7 @@ impl Keeping {
             }
         };
         if cost >= options.quiet {
-            consider(quiet_since + options.idle, Due::Round { quiet: true });
+            consider(quiet_since + options.idle, Due::Round);
         }
         if let Some((raised, _)) = self.floors.front() {
             consider(*raised + options.grace, Due::Sweep);
@@ -122,7 +122,7 @@ mod tests {
         let idle = Next::At(start + options.idle);
         assert_eq!(keeping(100).next(&options, &progress(132, 0), start), idle, "32 slots");
         assert_eq!(keeping(68).next(&options, &progress(0, 0), start), idle, "inherited ones count");
-        let busy = Next::Now(Due::Round { quiet: false });
+        let busy = Next::Now(Due::Round);
         assert_eq!(keeping(100).next(&options, &progress(101, 16 << 20), start), busy);
         assert_eq!(keeping(100).next(&options, &progress(356, 0), start), busy);
         let mut swept = keeping(100);
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(swept.next(&options, &progress(0, 0), start), Next::At(start + options.grace));
         tokio::time::advance(options.grace).await;
         assert_eq!(swept.next(&options, &progress(0, 0), start), Next::Now(Due::Sweep));
-        let quiet = Next::Now(Due::Round { quiet: true });
+        let quiet = Next::Now(Due::Round);
         assert_eq!(swept.next(&options, &progress(140, 0), start), quiet, "what was due first");
     }
 

@@ -182,7 +182,7 @@ impl File {
         freed
     }
 
-    /// Nobody uses it for now: closes its local file.
+    /// Closes its local file until it is used again.
     pub fn rest(&self) {
         if let Some(state) = self.state.try_lock()
             && let Image::Disk(file) = &state.image

@@ -9,7 +9,7 @@ use super::clock::{Clock, SystemClock};
 use super::error::LogError;
 use super::ids::{Epoch, SessionId, Slot, keys};
 use super::lease::Lease;
-use super::recover::{Fetched, fetch, is_unreadable};
+use super::recover::{Fetched, fetch, hand_over, is_unreadable};
 use super::segment::Kind;
 use super::source::RecoverySink;
 use crate::store::ObjectStore;
@@ -156,7 +156,6 @@ impl Follower {
             let Fetched::Segment(segment) = fetch(self.store.as_ref(), place.epoch, next).await? else {
                 return Ok(applied);
             };
-            let segment = *segment;
             let damaged = |what: &str| {
                 let (key, what) = (keys::segment(place.epoch, next), what.to_owned());
                 LogError::Damaged { key, what }
@@ -170,8 +169,7 @@ impl Follower {
                 }
                 Kind::Seal { .. } => return Err(damaged("it is sealed in favour of an earlier epoch")),
                 Kind::Changes => {
-                    blocking(|| sink.segment(place.epoch, next, &segment.checksum, segment.records))?;
-                    segment.pieces.iter().for_each(|(extent, bytes)| sink.keep(extent, bytes));
+                    hand_over(*segment, sink)?;
                     place.slot = next;
                     applied += 1;
                 }

@@ -6,7 +6,7 @@ use super::ids::{Epoch, Slot, keys};
 use super::lease::{Lease, LeaseBody};
 use super::row::{DentryRow, ExtentRow, InodeRow, Key, Record, Row, ViewRow};
 use super::segment::{self, Kind, Segment};
-use crate::store::ObjectStore;
+use crate::store::{Listed, ObjectStore, list_all};
 use serde::Serialize;
 use std::fmt;
 
@@ -71,20 +71,12 @@ pub async fn segment(store: &dyn ObjectStore, slot: Slot) -> Result<Vec<SegmentV
 }
 
 async fn segments(store: &dyn ObjectStore) -> Result<Vec<ListedSegment>, LogError> {
-    let mut found = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list(keys::LOG, after.as_deref(), 1000).await?;
-        for object in &page.objects {
-            if let Some((epoch, slot)) = keys::parse_segment(&object.key) {
-                found.push(ListedSegment { epoch, slot: slot.0, size: object.size });
-            }
-        }
-        match page.objects.last() {
-            Some(last) if page.more => after = Some(last.key.clone()),
-            _ => return Ok(found),
-        }
-    }
+    let listed = list_all(store, keys::LOG, None).await?;
+    let segment = |object: Listed| {
+        let (epoch, slot) = keys::parse_segment(&object.key)?;
+        Some(ListedSegment { epoch, slot: slot.0, size: object.size })
+    };
+    Ok(listed.into_iter().filter_map(segment).collect())
 }
 
 fn view(key: String, segment: Segment) -> SegmentView {

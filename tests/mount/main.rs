@@ -11,6 +11,7 @@ mod differs;
 mod durability;
 mod faults;
 mod follower;
+mod inspect;
 mod keeper;
 mod modes;
 mod posix;

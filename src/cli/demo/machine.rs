@@ -7,7 +7,7 @@ use crate::cli::signals::Signals;
 use crate::control::{Request, Response, client};
 use crate::fuse::sys::{self, Unmount};
 use crate::fuse::table;
-use crate::store::{Location, ObjectStore};
+use crate::store::{Location, ObjectStore, list_all};
 use parking_lot::Mutex;
 use std::ffi::OsString;
 use std::fs;
@@ -137,12 +137,6 @@ pub async fn end_on_signal(daemons: [Daemon; 2], interrupted: Arc<AtomicBool>) {
 
 /// All keys with their sizes.
 pub async fn keys(store: &dyn ObjectStore) -> Result<Vec<(String, u64)>, Failure> {
-    let mut found: Vec<(String, u64)> = Vec::new();
-    loop {
-        let page = store.list("", found.last().map(|(key, _)| key.as_str()), 1000).await?;
-        found.extend(page.objects.into_iter().map(|object| (object.key, object.size)));
-        if !page.more {
-            return Ok(found);
-        }
-    }
+    let objects = list_all(store, "", None).await?;
+    Ok(objects.into_iter().map(|object| (object.key, object.size)).collect())
 }

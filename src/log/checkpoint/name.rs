@@ -1,7 +1,7 @@
 //! The names of checkpoints, and which of them to load.
 
 use crate::log::ids::{BadName, Epoch, Slot, keys};
-use crate::store::{ObjectStore, Result};
+use crate::store::{ObjectStore, Result, list_all};
 use std::fmt;
 use std::str::FromStr;
 
@@ -82,16 +82,8 @@ pub async fn list(store: &dyn ObjectStore) -> Result<Vec<Name>> {
 
 /// The same, each with its object's bytes.
 pub async fn list_sized(store: &dyn ObjectStore) -> Result<Vec<(Name, u64)>> {
-    let mut names = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list(keys::CHECKPOINT, after.as_deref(), 1000).await?;
-        names.extend(page.objects.iter().filter_map(|o| Some((Name::parse(&o.key)?, o.size))));
-        match page.objects.last() {
-            Some(last) if page.more => after = Some(last.key.clone()),
-            _ => return Ok(names),
-        }
-    }
+    let objects = list_all(store, keys::CHECKPOINT, None).await?;
+    Ok(objects.iter().filter_map(|o| Some((Name::parse(&o.key)?, o.size))).collect())
 }
 
 /// What may be loaded, best first: the newest slot; of one slot an image before a delta. Only states at or

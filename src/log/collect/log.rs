@@ -3,7 +3,7 @@
 use crate::log::LogError;
 use crate::log::ids::{Epoch, Slot, keys};
 use crate::log::segment::{self, Kind};
-use crate::store::ObjectStore;
+use crate::store::{self, ObjectStore, list_all};
 
 /// The most bytes of a seal; a larger object is none.
 const SEAL: u64 = 1024;
@@ -75,19 +75,12 @@ async fn is_seal(store: &dyn ObjectStore, object: &Old) -> Result<bool, LogError
 }
 
 async fn list(store: &dyn ObjectStore) -> Result<Vec<Listed>, LogError> {
-    let mut found = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list(keys::LOG, after.as_deref(), 1000).await?;
-        found.extend(page.objects.iter().filter_map(|o| {
-            let (epoch, slot) = keys::parse_segment(&o.key)?;
-            Some(Listed { epoch, slot, size: o.size })
-        }));
-        match page.objects.last() {
-            Some(last) if page.more => after = Some(last.key.clone()),
-            _ => break,
-        }
-    }
+    let objects = list_all(store, keys::LOG, None).await?;
+    let segment = |o: &store::Listed| {
+        let (epoch, slot) = keys::parse_segment(&o.key)?;
+        Some(Listed { epoch, slot, size: o.size })
+    };
+    let mut found: Vec<Listed> = objects.iter().filter_map(segment).collect();
     found.sort_by_key(|o| (o.epoch, o.slot));
     Ok(found)
 }

@@ -13,7 +13,7 @@ mod walk;
 
 pub(super) use base::is_unreadable;
 pub use enter::abort_uploads;
-pub(super) use walk::{Fetched, fetch};
+pub(super) use walk::{Fetched, fetch, hand_over};
 
 use super::checkpoint::Name;
 use super::error::LogError;

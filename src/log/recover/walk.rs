@@ -7,7 +7,7 @@ use crate::log::blocking::blocking;
 use crate::log::ids::{Epoch, SessionId, Slot, keys};
 use crate::log::segment::{self, Header, Kind, Segment};
 use crate::log::source::{Checksum, RecoverySink, Seq};
-use crate::store::ObjectStore;
+use crate::store::{ObjectStore, list_all};
 use futures::StreamExt;
 use std::sync::Arc;
 
@@ -54,6 +54,14 @@ pub(in crate::log) async fn fetch(
     }
 }
 
+/// Applies a commit's rows, and offers what content came along.
+pub(in crate::log) fn hand_over(segment: Segment, sink: &mut dyn RecoverySink) -> Result<(), LogError> {
+    let Header { epoch, slot, .. } = segment.header;
+    blocking(|| sink.segment(epoch, slot, &segment.checksum, segment.records))?;
+    segment.pieces.iter().for_each(|(extent, bytes)| sink.keep(extent, bytes));
+    Ok(())
+}
+
 /// A slot that a listing showed, and the bytes of its segment.
 pub(super) type Listed = (Slot, u64);
 
@@ -63,16 +71,9 @@ pub(super) async fn slots_from(
     (epoch, slot): (Epoch, Slot),
 ) -> Result<Vec<Listed>, LogError> {
     let prefix = keys::log_of(epoch);
-    let mut after = keys::segment(epoch, Slot(slot.0.saturating_sub(1)));
-    let mut slots = Vec::new();
-    loop {
-        let page = store.list(&prefix, Some(&after), 1000).await?;
-        slots.extend(page.objects.iter().filter_map(|o| Some((keys::parse_segment(&o.key)?.1, o.size))));
-        match page.objects.last() {
-            Some(last) if page.more => after = last.key.clone(),
-            _ => return Ok(slots),
-        }
-    }
+    let after = keys::segment(epoch, Slot(slot.0.saturating_sub(1)));
+    let objects = list_all(store, &prefix, Some(&after)).await?;
+    Ok(objects.iter().filter_map(|o| Some((keys::parse_segment(&o.key)?.1, o.size))).collect())
 }
 
 /// On the way through the log.
@@ -190,9 +191,8 @@ impl Walk {
         if let Kind::Seal { successor } = segment.header.kind {
             return self.follow(successor);
         }
-        let (checksum, records) = (segment.checksum, segment.records);
-        blocking(|| sink.segment(epoch, slot, &checksum, records))?;
-        segment.pieces.iter().for_each(|(extent, bytes)| sink.keep(extent, bytes));
+        let checksum = segment.checksum;
+        hand_over(segment, sink)?;
         match self.chosen.iter().find(|(e, s, c, _)| (*e, *s, *c) == (epoch, slot, checksum)) {
             Some((.., seq)) => self.committed = self.committed.max(Some(*seq)),
             None => self.foreign = true,

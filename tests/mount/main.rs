@@ -20,5 +20,6 @@ mod relay;
 mod resume;
 mod ships_its_size;
 mod succession;
+mod tools;
 mod view;
 mod work;

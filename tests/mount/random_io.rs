@@ -1,6 +1,7 @@
 //! Random reads and writes of files on the mount and of the same on the local disk, compared all along, and
 //! after the machine was lost. The seed is printed; `CWDFS_TEST_SEED` repeats it.
 
+use crate::support::way::{Way, comes_back, seed};
 use crate::support::{World, full};
 use crate::work::noise;
 use rand::rngs::StdRng;
@@ -181,19 +182,11 @@ fn same(ours: &Side, local: &Side, when: &str) {
     }
 }
 
-fn seed() -> u64 {
-    match std::env::var("CWDFS_TEST_SEED") {
-        Ok(seed) => seed.parse().expect("CWDFS_TEST_SEED is a number"),
-        Err(_) => rand::random(),
-    }
-}
-
-fn random_io(name: &str, options: &[&str]) {
+fn random_io(way: Way) {
     let seed = seed();
-    println!("CWDFS_TEST_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let world = World::with_relay(name);
-    let options = [&["--durability", "fsync", "--no-publish", "--cache-size", "16MiB"], options].concat();
+    let world = World::with_relay(&format!("random-{way}"));
+    let options = way.options(&["--no-publish", "--cache-size", "16MiB"]);
     let reference = world.local("reference");
     let mut local = Side::new(&reference);
     let (rounds, steps) = if full() { (20, 1500) } else { (3, 300) };
@@ -206,10 +199,8 @@ fn random_io(name: &str, options: &[&str]) {
             assert_eq!(got, expected, "seed {seed}, round {round}, step {step}: {op:?} of f{n}");
         }
         same(&ours, &local, &format!("in round {round}, seed {seed}"));
-        mount.flush();
         drop(ours);
-        mount.lose_machine();
-        mount = world.host(&format!("h{round}")).mount(&[&options[..], &["--takeover"]].concat());
+        mount = comes_back(&world, mount, &format!("h{round}"), &options);
         ours = Side::new(mount.root());
         same(&ours, &local, &format!("after the machine was lost in round {round}, seed {seed}"));
     }
@@ -219,10 +210,10 @@ fn random_io(name: &str, options: &[&str]) {
 
 #[test]
 fn with_the_daemon_doing_all_io() {
-    random_io("random-daemon", &["--passthrough", "off"]);
+    random_io(Way { level: "fsync", passthrough: false });
 }
 
 #[test]
 fn with_passthrough_where_it_may_be() {
-    random_io("random-auto", &[]);
+    random_io(Way { level: "fsync", passthrough: true });
 }

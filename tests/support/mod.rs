@@ -8,6 +8,7 @@ pub mod ran;
 pub mod relay;
 pub mod seaweed;
 pub mod tree;
+pub mod way;
 pub mod witness;
 pub mod world;
 

@@ -1,7 +1,7 @@
 //! A directory tree as it is at a moment, with everything a session promises to keep, and what differs
 //! between two of them, in words.
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{SeekFrom, XattrFlags};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, Metadata};
@@ -36,6 +36,8 @@ pub struct Entry {
     pub target: Option<PathBuf>,
     /// Hash of a file's bytes.
     pub content: Option<String>,
+    /// Where a file has data, from and to; empty where trees of different file systems are compared.
+    pub data: Vec<(u64, u64)>,
     /// Extended attributes.
     pub xattrs: BTreeMap<String, Vec<u8>>,
     /// The first name, in order, of the same inode.
@@ -81,7 +83,9 @@ impl Tree {
         let entries = self.0.iter().filter(|(name, _)| !name.as_os_str().is_empty());
         Tree(
             entries
-                .map(|(name, entry)| (name.clone(), Entry { ino: 0, ctime: (0, 0), ..entry.clone() }))
+                .map(|(name, entry)| {
+                    (name.clone(), Entry { ino: 0, ctime: (0, 0), data: Vec::new(), ..entry.clone() })
+                })
                 .collect(),
         )
     }
@@ -130,6 +134,7 @@ impl Entry {
             rdev: if matches!(kind, "char" | "block") { meta.rdev() } else { 0 },
             target,
             content,
+            data: if kind == "file" { data(path, meta.size()) } else { Vec::new() },
             xattrs: xattrs(path),
             same_as,
         }
@@ -155,6 +160,7 @@ impl Entry {
         note("device", &self.rdev, &now.rdev);
         note("target", &self.target, &now.target);
         note("content", &self.content, &now.content);
+        note("data", &self.data, &now.data);
         note("xattrs", &self.xattrs, &now.xattrs);
         note("linked with", &self.same_as, &now.same_as);
         words.join(", ")
@@ -186,6 +192,23 @@ pub fn hash(path: &Path) -> String {
     let file = fs::File::open(path).unwrap_or_else(|e| panic!("open {}: {e}", path.display()));
     hasher.update_reader(file).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));
     hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// The ranges of a file between its holes.
+fn data(path: &Path, size: u64) -> Vec<(u64, u64)> {
+    let file = fs::File::open(path).unwrap_or_else(|e| panic!("open {}: {e}", path.display()));
+    let (mut ranges, mut at) = (Vec::new(), 0);
+    while at < size {
+        let from = match rustix::fs::seek(&file, SeekFrom::Data(at)) {
+            Ok(from) => from,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(e) => panic!("look for data in {}: {e}", path.display()),
+        };
+        let seen = rustix::fs::seek(&file, SeekFrom::Hole(from));
+        at = seen.unwrap_or_else(|e| panic!("look for a hole in {}: {e}", path.display()));
+        ranges.push((from, at));
+    }
+    ranges
 }
 
 /// All extended attributes of a name, a symlink's own for a symlink.

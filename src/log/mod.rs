@@ -14,6 +14,7 @@ pub mod lease;
 pub mod pack;
 pub mod records;
 pub mod recover;
+pub mod removal;
 pub mod row;
 pub mod run;
 pub mod segment;

@@ -143,6 +143,30 @@ impl Lease {
         result
     }
 
+    /// Deletes the lease, which ends the whole session; for when everything else of it is gone. `conditional`:
+    /// the store's DELETE takes a condition; else a successor that comes in the last moment is not seen.
+    pub(in crate::log) async fn delete(&self, conditional: bool) -> Result<(), LogError> {
+        let mut written = self.written.lock().await;
+        self.settle(&mut written).await?;
+        if let Some(error) = self.hold().error() {
+            return Err(error);
+        }
+        if !conditional {
+            let (bytes, etag) = self.look().await?;
+            self.compare(&mut written, &bytes, etag)?;
+        }
+        let condition = if conditional { Condition::Match(written.etag.clone()) } else { Condition::None };
+        if let Err(error) = self.store.delete(keys::LEASE, &condition).await {
+            match landed(self.store.as_ref(), &written.bytes).await? {
+                Landed::Absent => {}
+                Landed::Ours(_) => return Err(error.into()),
+                Landed::Other(seen) => return self.compare(&mut written, &seen.bytes, seen.etag),
+            }
+        }
+        self.hold.send_replace(Hold::Free);
+        Ok(())
+    }
+
     /// The lease as it is. That it is gone is believed only when a listing agrees.
     async fn look(&self) -> Result<(Bytes, ETag), LogError> {
         let error = match self.store.get(keys::LEASE, None, None).await {

@@ -96,6 +96,15 @@ pub async fn recover(
     }
 }
 
+/// Takes the session's lease without looking at its tree; the lease, and the epoch that it named before.
+pub(super) async fn enter(
+    store: &Arc<dyn ObjectStore>,
+    options: &LeaseOptions,
+) -> Result<(Arc<Lease>, Option<Epoch>), LogError> {
+    let entered = enter::enter(store, options).await?;
+    Ok((entered.lease, entered.before))
+}
+
 async fn bring_up(
     store: &Arc<dyn ObjectStore>,
     entered: Entered,

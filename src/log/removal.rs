@@ -1,0 +1,163 @@
+//! Taking a session away: its plain objects, or its log and what that names, and the lease last.
+//!
+//! Invariants:
+//! - the lease is ours all along: a removal that was fenced deletes nothing more;
+//! - the lease goes last, so that a removal that was cut short is still a session, and can be gone on with.
+
+use super::error::LogError;
+use super::ids::{Epoch, keys};
+use super::lease::{Lease, LeaseOptions};
+use super::recover::enter;
+use crate::store::{Listed, ObjectStore};
+use std::sync::Arc;
+
+/// Objects listed and deleted at once.
+const PAGE: usize = 1000;
+
+/// A session that is being taken away; nobody else writes it meanwhile.
+pub struct Removal {
+    store: Arc<dyn ObjectStore>,
+    lease: Arc<Lease>,
+    before: Option<Epoch>,
+}
+
+/// What was deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Removal {
+    /// Takes the session's lease as a mount does, waiting for a holder where that is due. `None`: there is no
+    /// session in this store, and nothing was written.
+    pub async fn begin(
+        store: &Arc<dyn ObjectStore>,
+        options: &LeaseOptions,
+    ) -> Result<Option<Removal>, LogError> {
+        if store.list(keys::ROOT, None, 1).await?.objects.is_empty() {
+            return Ok(None);
+        }
+        let (lease, before) = enter(store, options).await?;
+        lease.keep(&tokio::runtime::Handle::current());
+        Ok(Some(Removal { store: store.clone(), lease, before }))
+    }
+
+    /// The writer before us; `None` when the session had lost its lease.
+    pub fn before(&self) -> Option<Epoch> {
+        self.before
+    }
+
+    /// Deletes every plain object and what is left of uploads.
+    pub async fn remove_view(&self) -> Result<Removed, LogError> {
+        for (key, upload) in self.store.list_multipart("").await? {
+            self.lease.ensure().await?;
+            self.store.abort_multipart(&key, &upload).await?;
+        }
+        self.delete("", |object| !object.key.starts_with(keys::ROOT)).await
+    }
+
+    /// Deletes everything of ours, the lease last; then there is no session any more.
+    /// `conditional`: the store's DELETE takes a condition.
+    pub async fn remove_log(self, conditional: bool) -> Result<Removed, LogError> {
+        for (key, upload) in self.store.list_multipart(keys::ROOT).await? {
+            self.lease.ensure().await?;
+            self.store.abort_multipart(&key, &upload).await?;
+        }
+        let removed = self.delete(keys::ROOT, |object| object.key != keys::LEASE).await?;
+        self.lease.ensure().await?;
+        self.lease.delete(conditional).await?;
+        Ok(removed)
+    }
+
+    /// Gives the session back instead.
+    pub async fn give_back(self) -> Result<(), LogError> {
+        self.lease.release().await
+    }
+
+    async fn delete(&self, prefix: &str, wanted: impl Fn(&Listed) -> bool) -> Result<Removed, LogError> {
+        let mut removed = Removed::default();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(prefix, after.as_deref(), PAGE).await?;
+            after = page.objects.last().map(|last| last.key.clone());
+            let doomed: Vec<Listed> = page.objects.into_iter().filter(&wanted).collect();
+            if !doomed.is_empty() {
+                self.lease.ensure().await?;
+                let keys: Vec<String> = doomed.iter().map(|object| object.key.clone()).collect();
+                if let Some((_, error)) = self.store.delete_many(&keys).await?.into_iter().next() {
+                    return Err(error.into());
+                }
+                removed.objects += doomed.len() as u64;
+                removed.bytes += doomed.iter().map(|object| object.size).sum::<u64>();
+            }
+            if !page.more || after.is_none() {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::lease::Hold;
+    use crate::log::recover::recover;
+    use crate::log::testing::{FakeJournal, Shared, options, takeover};
+
+    async fn session(shared: &Arc<Shared>) -> Epoch {
+        let journal = FakeJournal::new();
+        let got = recover(shared.client().store(), options("a"), None, &mut journal.sink()).await.unwrap();
+        got.lease.release().await.unwrap();
+        for key in ["a", "dir/b", ".cwdfs-not/ours", ".cwdfs/store", ".cwdfs/data/x"] {
+            shared.set(key, "12");
+        }
+        got.lease.epoch()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_goes_and_the_lease_last() {
+        let shared = Shared::new();
+        let client = shared.client();
+        let writer = session(&shared).await;
+        let removal = Removal::begin(&client.store(), &options("rm")).await.unwrap().unwrap();
+        assert_eq!(removal.before(), Some(writer));
+        assert_eq!(removal.remove_view().await.unwrap(), Removed { objects: 3, bytes: 6 });
+        assert!(shared.keys().iter().all(|key| key.starts_with(".cwdfs/")), "{:?}", shared.keys());
+        removal.remove_log(true).await.unwrap();
+        assert_eq!(shared.keys(), Vec::<String>::new());
+        assert!(Removal::begin(&client.store(), &options("rm")).await.unwrap().is_none(), "nothing is there");
+        assert_eq!(shared.keys(), Vec::<String>::new(), "and looking makes nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removal_that_was_fenced_deletes_nothing_more() {
+        let shared = Shared::new();
+        let client = shared.client();
+        session(&shared).await;
+        let removal = Removal::begin(&client.store(), &options("rm")).await.unwrap().unwrap();
+        let journal = FakeJournal::new();
+        recover(shared.client().store(), takeover("b"), None, &mut journal.sink()).await.unwrap();
+        removal.lease.lost(Hold::Fenced { by: "b".into() });
+        assert!(matches!(removal.remove_view().await, Err(LogError::Fenced { .. })));
+        assert!(matches!(removal.remove_log(true).await, Err(LogError::Fenced { .. })));
+        assert!(shared.keys().iter().any(|key| key == "a"), "{:?}", shared.keys());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_successor_that_came_unseen_keeps_its_lease() {
+        for conditional in [true, false] {
+            let shared = Shared::new();
+            let client = shared.client();
+            session(&shared).await;
+            let removal = Removal::begin(&client.store(), &options("rm")).await.unwrap().unwrap();
+            let journal = FakeJournal::new();
+            let b = recover(shared.client().store(), takeover("b"), None, &mut journal.sink()).await.unwrap();
+            let refused = removal.lease.delete(conditional).await;
+            assert!(matches!(refused, Err(LogError::Fenced { .. })), "{refused:?}");
+            b.lease.raise_floor(b.lease.floor()).await.unwrap();
+        }
+    }
+}

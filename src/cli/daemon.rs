@@ -1,12 +1,14 @@
 //! Leaving a daemon behind: this program once more, in a session of its own, that says over its standard
 //! output when the mount answers.
 
+use super::environment::Variables;
 use super::exit::{Exit, Failure};
 use super::log;
 use super::options::MountArgs;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 const READY: &str = "ready";
@@ -21,22 +23,23 @@ pub enum Launched {
 
 /// Starts the daemon of this command line and waits until its mount answers. The daemon itself says on
 /// standard error why it could not start; its exit code is ours.
-pub fn start(args: &[OsString]) -> Result<Exit, Failure> {
-    match launch(args.get(2..).unwrap_or_default())? {
+pub fn start(args: &[OsString], variables: &Variables) -> Result<Exit, Failure> {
+    match launch(args.get(2..).unwrap_or_default(), variables)? {
         Launched::Serving(_) => Ok(Exit::Done),
         Launched::Ended(exit) => Ok(exit),
     }
 }
 
-/// Starts a daemon with these words after `mount`.
-pub fn launch(words: &[OsString]) -> Result<Launched, Failure> {
+/// Starts a daemon with these words after `mount`, and these variables besides those that are set.
+pub fn launch(words: &[OsString], variables: &Variables) -> Result<Launched, Failure> {
     let failed =
         |error: std::io::Error| Failure::new(Exit::CannotStart, format!("cannot start the daemon: {error}"));
-    let program = std::env::current_exe().map_err(failed)?;
-    let mut child = Command::new(program)
+    let mut child = program()
+        .map_err(failed)?
         .arg("mount")
         .arg("--daemon")
         .args(words)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -54,6 +57,16 @@ pub fn launch(words: &[OsString]) -> Result<Launched, Failure> {
     let code = status.code().and_then(|code| u8::try_from(code).ok()).and_then(Exit::of_code);
     let exit = code.ok_or_else(|| Failure::new(Exit::LoopDied, format!("the daemon died: {status}")))?;
     Ok(Launched::Ended(exit))
+}
+
+/// This program once more, under its own name, whatever we were called as.
+pub fn program() -> std::io::Result<Command> {
+    let path = std::env::current_exe()?;
+    // In another mount namespace, or once replaced, it is not at its path any more.
+    let path = if path.exists() { path } else { "/proc/self/exe".into() };
+    let mut command = Command::new(path);
+    command.arg0("cwdfs");
+    Ok(command)
 }
 
 /// Leaves the terminal's session, so that its signals go elsewhere.

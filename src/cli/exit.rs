@@ -74,6 +74,40 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// The same in the bits that mount(8) and umount(8) expect of a helper.
+    pub fn for_mount8(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Usage => mount8::USAGE,
+            Exit::LoopDied => mount8::FAILED | mount8::BUG,
+            Exit::NotStored => mount8::PARTLY,
+            Exit::TryAgain => mount8::FAILED | mount8::SYSTEM,
+            Exit::CannotStart | Exit::Held | Exit::CheckFailed => mount8::FAILED,
+        }
+    }
+}
+
+/// What mount(8) calls its exit codes: bits. 8 (interrupted) and 16 (mtab) do not come from us.
+mod mount8 {
+    /// Incorrect invocation or permissions.
+    pub const USAGE: u8 = 1;
+    /// System error.
+    pub const SYSTEM: u8 = 2;
+    /// Internal bug.
+    pub const BUG: u8 = 4;
+    /// Mount failure.
+    pub const FAILED: u8 = 32;
+    /// Some of it succeeded.
+    pub const PARTLY: u8 = 64;
+}
+
+/// The table of the helpers' `--help`.
+pub fn table_for_mount8() -> String {
+    let rows = Exit::ALL.map(|exit| format!("  {:>2}  {}\n", exit.for_mount8(), exit.meaning()));
+    format!("Exit codes, as bits of mount(8):\n{}", rows.concat())
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit.code())
@@ -120,6 +154,14 @@ impl Failure {
     pub fn context(mut self, what: impl fmt::Display) -> Failure {
         if let Message::Line(line) = &mut self.message {
             *line = format!("{what}: {line}");
+        }
+        self
+    }
+
+    /// The same failure, with what else failed behind it.
+    pub fn and(mut self, what: &str) -> Failure {
+        if let Message::Line(line) = &mut self.message {
+            *line = format!("{line}; {what}");
         }
         self
     }
@@ -181,7 +223,10 @@ fn of_log(error: &LogError) -> Exit {
         | LogError::Damaged { .. }
         | LogError::NewerFormat { .. }
         | LogError::Gap { .. } => Exit::CannotStart,
-        LogError::Held { .. } | LogError::Fenced { .. } | LogError::Deleted { .. } => Exit::Held,
+        LogError::Held { .. }
+        | LogError::Parked { .. }
+        | LogError::Fenced { .. }
+        | LogError::Deleted { .. } => Exit::Held,
         LogError::Timeout { .. } => Exit::NotStored,
     }
 }
@@ -276,6 +321,7 @@ impl From<ControlError> for Failure {
             ControlError::NotMounted { .. }
             | ControlError::Dead { .. }
             | ControlError::NotYours { .. }
+            | ControlError::Elsewhere { .. }
             | ControlError::Protocol { .. }
             | ControlError::Local { .. } => Exit::CannotStart,
             ControlError::Silent { .. } => Exit::TryAgain,
@@ -325,6 +371,7 @@ mod tests {
             (LogError::Damaged { key: key(), what: "x".into() }, Exit::CannotStart, Exit::CheckFailed),
             (LogError::NewerFormat { key: key(), found: 9, known: 1 }, Exit::CannotStart, Exit::CannotStart),
             (LogError::Held { holder: "h".into(), renew_s: 5 }, Exit::Held, Exit::Held),
+            (LogError::Parked { holder: "h".into() }, Exit::Held, Exit::Held),
             (LogError::Fenced { by: "b".into() }, Exit::Held, Exit::Held),
             (LogError::Deleted { key: key() }, Exit::Held, Exit::Held),
             (LogError::Timeout { seconds: 1, last: "l".into() }, Exit::NotStored, Exit::NotStored),
@@ -380,5 +427,12 @@ mod tests {
             assert!(table().contains(&format!("  {}  {}", exit.code(), exit.meaning())));
         }
         assert_eq!(Exit::of_code(1), None);
+    }
+
+    #[test]
+    fn a_helper_fails_with_the_bits_of_mount_8() {
+        let bits = Exit::ALL.map(Exit::for_mount8);
+        assert_eq!(bits, [0, 1, 36, 64, 32, 34, 32, 32]);
+        assert!(table_for_mount8().contains("34  cannot now, try again"), "{}", table_for_mount8());
     }
 }

@@ -3,7 +3,7 @@
 use super::running::Shared;
 use super::start::FOLLOW;
 use crate::control::status::{Amount, CacheStatus, ErrorStatus, LeaseStatus, Requests, Status, ViewStatus};
-use crate::fuse::Passthrough;
+use crate::fuse::{Passthrough, table};
 use crate::session::status::{Status as OfSession, WriterStatus};
 use crate::view::ViewStatus as OfView;
 use std::collections::BTreeMap;
@@ -34,6 +34,7 @@ pub(super) fn status(shared: &Shared) -> Status {
         mountpoint: args.mountpoint.display().to_string(),
         state: state(shared, writer).into(),
         mode: if args.read_only { "follower" } else { "writer" }.into(),
+        read_only: args.read_only || is_read_only(shared),
         durability: session.durability.into(),
         mounted_at: rfc3339(shared.mounted_at),
         passthrough: session.passthrough,
@@ -71,6 +72,12 @@ fn state(shared: &Shared, writer: Option<&WriterStatus>) -> &'static str {
         _ if shared.leaving.load(Ordering::Acquire) => "unmounting",
         _ => "mounted",
     }
+}
+
+/// As the mount table says; a mount that is gone is not read-only.
+fn is_read_only(shared: &Shared) -> bool {
+    let mounts = table::all().unwrap_or_default();
+    mounts.iter().any(|mounted| mounted.device == shared.served.device() && mounted.read_only)
 }
 
 fn lease(writer: &WriterStatus) -> LeaseStatus {

@@ -5,12 +5,15 @@
 //! - bad input is one clear line (what, to which thing, what to do), and changes nothing;
 //! - no secret is taken from the command line, and none is ever printed.
 
+mod check;
 mod daemon;
 mod demo;
+mod environment;
 pub mod exit;
 mod figures;
 mod finish;
 mod flush;
+mod helper;
 mod holders;
 mod inspect;
 mod log;
@@ -19,7 +22,9 @@ mod mount_options;
 mod options;
 mod places;
 mod reach;
+mod ready;
 mod refresh;
+mod require;
 mod running;
 mod serve;
 mod signals;
@@ -72,6 +77,9 @@ fn after_help() -> String {
 /// Runs the command that `args` (the program's name first) ask for.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(called) = helper::called_as(&args) {
+        return helper::run(called, &args);
+    }
     let done = parse(&args).and_then(|(cli, flags)| match cli.command {
         Command::Mount(mount) => mount::run(*mount, flags, &args),
         Command::Unmount(args) => unmount::run(&args),
@@ -105,8 +113,9 @@ fn say(text: &str) -> Result<(), Failure> {
 fn parse(args: &[OsString]) -> Result<(Cli, rustix::mount::MountFlags), Failure> {
     let cli = Cli::try_parse_from(args).map_err(refused)?;
     let Command::Mount(mount) = &cli.command else { return Ok((cli, mount_options::DEFAULT)) };
-    let (words, flags) =
-        mount_options::translate(&mount.options).map_err(|e| Failure::new(Exit::Usage, e))?;
+    let translated = mount_options::translate(&mount.options);
+    let mount_options::Translated { words, flags } =
+        translated.map_err(|refused| Failure::new(Exit::Usage, refused.line()))?;
     if words.is_empty() {
         return Ok((cli, flags));
     }

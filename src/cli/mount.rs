@@ -2,16 +2,40 @@
 
 use super::exit::{Exit, Failure};
 use super::options::MountArgs;
-use super::{daemon, serve};
+use super::ready::Supervisor;
+use super::{daemon, environment, serve};
 use rustix::mount::MountFlags;
 use std::ffi::OsString;
 
-/// Mounts; `argv` is the whole command line, for the daemon.
+/// Mounts; `argv` is the whole command line, for the daemon and for starting over.
 pub fn run(args: MountArgs, flags: MountFlags, argv: &[OsString]) -> Result<Exit, Failure> {
+    if !args.daemon && !args.foreground {
+        let variables = environment::missing(&args)?;
+        return daemon::start(argv, &variables);
+    }
+    // Before anything opens descriptors of its own.
+    let supervisor = Supervisor::of(&args)?;
+    let done = serve_told(args, flags, argv, &supervisor);
+    if let Err(failure) = &done {
+        supervisor.failed(failure);
+    }
+    done
+}
+
+fn serve_told(
+    args: MountArgs,
+    flags: MountFlags,
+    argv: &[OsString],
+    supervisor: &Supervisor,
+) -> Result<Exit, Failure> {
     if args.daemon {
         daemon::detach()?;
-    } else if !args.foreground {
-        return daemon::start(argv);
+    } else if !args.settled {
+        let variables = environment::missing(&args)?;
+        if !variables.is_empty() {
+            supervisor.hand_on()?;
+            return Err(environment::start_over(argv, &variables));
+        }
     }
-    serve::run(args, flags)
+    serve::run(args, flags, supervisor)
 }

@@ -134,6 +134,14 @@ pub struct MountArgs {
         value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
     pub takeover: bool,
 
+    /// Leave a session alone that another writer has parked: it is quiet, but may be live. For restarts that
+    /// nobody watches
+    #[arg(long, env = "CWDFS_LEAVE_PARKED", help_heading = WRITER, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true,
+        conflicts_with = "takeover")]
+    pub leave_parked: bool,
+
     /// After which we may be succeeded when we vanish
     #[arg(long, env = "CWDFS_LEASE_TTL", value_name = "TIME", default_value = "15s",
         value_parser = values::positive_duration, help_heading = WRITER)]
@@ -149,6 +157,18 @@ pub struct MountArgs {
         num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
         value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
     pub read_only: bool,
+
+    /// The session has to be there already: a mistyped name is an error, and not a new session
+    #[arg(long, env = "CWDFS_REQUIRE_SESSION", help_heading = WRITER, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
+    pub require_session: bool,
+
+    /// Nothing may be there: neither a session nor plain objects
+    #[arg(long, env = "CWDFS_REQUIRE_EMPTY", help_heading = WRITER, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
+    pub require_empty: bool,
 
     /// How a second writer is kept out
     #[arg(long, env = "CWDFS_FENCING", value_name = "HOW", default_value = "lease", help_heading = WRITER)]
@@ -202,9 +222,23 @@ pub struct MountArgs {
     #[arg(long, env = "CWDFS_LOG_LEVEL", value_name = "LEVEL", default_value = "info", help_heading = LOG)]
     pub log_level: LogLevel,
 
+    /// Variables for the mount, one NAME=VALUE a line, as systemd reads them: credentials, or options. They go
+    /// before those that are set already. The file is its user's or root's, and other users cannot read it
+    #[arg(long, env = "CWDFS_ENVIRONMENT_FILE", value_name = "FILE", help_heading = MOUNT)]
+    pub environment_file: Option<PathBuf>,
+
+    /// Tell on this open descriptor, in one line of JSON, that the mount answers or why not, and close it
+    #[arg(long, env = "CWDFS_READY_FD", value_name = "N", help_heading = MOUNT,
+        value_parser = clap::value_parser!(i32).range(3..))]
+    pub ready_fd: Option<i32>,
+
     /// For tests: the log is shortened after a few commits instead of hundreds.
     #[arg(long, hide = true)]
     pub keep_for_tests: bool,
+
+    /// The environment is as it shall be.
+    #[arg(long, hide = true)]
+    pub settled: bool,
 
     /// We are the daemon of another `cwdfs mount`, which reads our standard output.
     #[arg(long, hide = true)]

@@ -4,13 +4,14 @@ use super::exit::{Exit, Failure};
 use super::figures;
 use super::finish::finish;
 use super::options::MountArgs;
+use super::ready::Supervisor;
 use super::signals::Signals;
 use crate::control::registry::{Entry, Registry};
 use crate::control::{Request, Response, server};
 use crate::fuse::sys::Unmount;
 use crate::fuse::{Ended, Passthrough, Served};
 use crate::session::Session;
-use crate::store::Stats;
+use crate::store::{ObjectStore, Stats};
 use crate::view::View;
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -48,8 +49,12 @@ pub(super) struct Shared {
     pub mounted_at: SystemTime,
     pub cache: PathBuf,
     pub stats: Arc<Stats>,
+    /// For checks.
+    pub store: Arc<dyn ObjectStore>,
     /// The mount is gone or going.
     pub leaving: AtomicBool,
+    /// How it ended, for clients that come when it is leaving already.
+    pub end: watch::Sender<Option<Response>>,
 }
 
 /// A client that asked for the end.
@@ -63,15 +68,21 @@ struct Leave {
 enum Why {
     /// The mount is away already, for this client.
     Asked(Leave),
-    /// A signal, or umount(8).
-    Told,
+    /// A signal.
+    Signal,
+    /// The mount was taken away, as by umount(8) without our helper.
+    TakenAway,
     /// The loop died.
     Died(String),
 }
 
 impl Running {
     /// Serves until unmounted or told to end, and says how it ended.
-    pub async fn until_the_end(mut self, signals: &mut Signals) -> Result<Exit, Failure> {
+    pub async fn until_the_end(
+        mut self,
+        signals: &mut Signals,
+        supervisor: &Supervisor,
+    ) -> Result<Exit, Failure> {
         let (leave, mut leaving) = mpsc::channel::<Leave>(4);
         let shared = Arc::clone(&self.shared);
         let handler: server::Handler = Arc::new(move |request| {
@@ -89,10 +100,14 @@ impl Running {
             tracing::warn!(%error, "the mount could not be taken away");
         }
         let hurry = async {
+            // systemd sends one to a daemon whose mount it has just taken away.
+            if !matches!(why, Why::Signal) {
+                signals.next().await;
+            }
             let name = signals.next().await;
             tracing::warn!("{name} again: what is not in the store now is kept for the next mount");
         };
-        let end = finish(&self.shared, until, hurry).await;
+        let end = supervisor.while_stopping(finish(&self.shared, until, hurry)).await;
         accepting.abort();
         let told = match (&end, &why) {
             (Ok(_), Why::Died(why)) => Err(Failure::new(Exit::LoopDied, died(why))),
@@ -102,9 +117,11 @@ impl Running {
             (Ok(_), _) => Ok(Exit::Done),
             (Err(failure), _) => Err(Failure::new(failure.exit, failure.line())),
         };
+        let response = response(end);
+        self.shared.end.send_replace(Some(response.clone()));
         if let Why::Asked(client) = why {
             // The client may be gone.
-            let _ = client.answer.send(response(end));
+            let _ = client.answer.send(response);
         }
         clients.close();
         if tokio::time::timeout(LINGER, clients.wait()).await.is_err() {
@@ -160,11 +177,11 @@ impl Shared {
                 },
                 how = &mut *ended => return match how {
                     Ok(Ended::Died(why)) => Why::Died(why),
-                    Ok(Ended::Unmounted) | Err(_) => Why::Told,
+                    Ok(Ended::Unmounted) | Err(_) => Why::TakenAway,
                 },
                 name = signals.next() => {
                     tracing::info!("{name}: unmounting");
-                    return Why::Told;
+                    return Why::Signal;
                 }
             }
         }
@@ -206,15 +223,66 @@ async fn answer(shared: &Shared, request: Request, leave: &mpsc::Sender<Leave>) 
             let (tell, told) = oneshot::channel();
             let how = if force { Unmount::Detach } else { Unmount::IfIdle };
             let until = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-            let gone =
-                || Response::Failed { exit: Exit::TryAgain.code(), message: "already unmounting".into() };
-            match leave.send(Leave { how, until, answer: tell }).await {
-                Ok(()) => told.await.unwrap_or_else(|_| gone()),
-                Err(_) => gone(),
+            let told = match leave.send(Leave { how, until, answer: tell }).await {
+                Ok(()) => told.await.ok(),
+                Err(_) => None,
+            };
+            match told {
+                Some(response) => response,
+                None => the_end(shared, until).await,
             }
+        }
+        Request::Check { timeout_ms } => {
+            let problems = check(shared, Duration::from_millis(timeout_ms)).await;
+            Response::Checked { problems, status: Box::new(figures::status(shared)) }
         }
     }
 }
+
+/// How the mount ends, for a client that comes when it is ending already.
+async fn the_end(shared: &Shared, until: Option<Instant>) -> Response {
+    let mut end = shared.end.subscribe();
+    let until = until.unwrap_or_else(|| Instant::now() + LONG);
+    match tokio::time::timeout_at(until, end.wait_for(Option::is_some)).await {
+        Ok(Ok(response)) => response.clone().unwrap_or(Response::Busy),
+        _ => Response::Failed {
+            exit: Exit::TryAgain.code(),
+            message: "it is unmounted already, and still stores what it owes".into(),
+        },
+    }
+}
+
+/// What is wrong with this mount, as far as its daemon can tell; asks the store.
+async fn check(shared: &Shared, limit: Duration) -> Vec<String> {
+    let session = shared.session.status();
+    let mut problems = Vec::new();
+    if let Some(writer) = &session.writer {
+        let by = writer.lost_to.as_deref().unwrap_or("unknown");
+        match writer.lease {
+            "fenced" => problems.push(format!("fenced: another writer ({by}) has taken the session")),
+            "deleted" => problems.push(format!("the session was deleted from outside: {by}")),
+            _ => {}
+        }
+        if let Some(error) = &writer.error {
+            problems.push(format!("what is changed cannot be stored: {}", error.message));
+        }
+    }
+    if shared.leaving.load(Ordering::Acquire) {
+        problems.push("it is unmounted, and stores what it owes".into());
+    }
+    if let Some(why) = shared.view.status().and_then(|view| view.stopped) {
+        problems.push(format!("nothing is published and imported any more: {why}"));
+    }
+    match tokio::time::timeout(limit, shared.store.list(SOMETHING_SMALL, None, 1)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => problems.push(format!("the store: {error}")),
+        Err(_) => problems.push(format!("the store did not answer within {limit:?}")),
+    }
+    problems
+}
+
+/// Listed to see whether the store answers.
+const SOMETHING_SMALL: &str = ".cwdfs/lease";
 
 const FOLLOWS: &str = "this mount is read-only: it follows the writer, and has nothing of its own to do here";
 

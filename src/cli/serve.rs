@@ -3,11 +3,13 @@
 use super::exit::{Exit, Failure};
 use super::options::{self, MountArgs, PassthroughMode};
 use super::places::{self, Ground};
+use super::ready::Supervisor;
 use super::signals::Signals;
 use super::start::{Plan, start};
 use super::{daemon, log};
+use crate::control::registry::Entry;
 use crate::control::{client, registry};
-use crate::fuse::{Passthrough, probe};
+use crate::fuse::{Passthrough, probe, table};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::mount::MountFlags;
 use std::path::Path;
@@ -16,14 +18,19 @@ use std::time::Duration;
 /// How long threads may take to end when everything else has.
 const TIDYING: Duration = Duration::from_secs(2);
 
-/// Mounts and serves until unmounted.
-pub fn run(mut args: MountArgs, flags: MountFlags) -> Result<Exit, Failure> {
+/// For a daemon whose mount is gone already, beside the bounds of its mount.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// Mounts and serves until unmounted; the supervisor is told when the mount answers.
+pub fn run(mut args: MountArgs, flags: MountFlags, supervisor: &Supervisor) -> Result<Exit, Failure> {
     places::absolute(&mut args)?;
     args.mountpoint = client::mountpoint(&args.mountpoint)?;
     let (lazy, exclude) = globs(&args)?;
     let key = args.store.session_key(args.reach.known_endpoint().as_deref());
-    if is_free(&args, &key)?.is_none() {
+    outwait_draining(&args, &key)?;
+    if let Some(entry) = mounted_already(&args, &key)? {
         super::say(&format!("{} is already mounted at {}\n", args.store, args.mountpoint.display()))?;
+        supervisor.ready(&args, entry.pid);
         return Ok(Exit::Done);
     }
     log::start(&args)?;
@@ -31,13 +38,14 @@ pub fn run(mut args: MountArgs, flags: MountFlags) -> Result<Exit, Failure> {
     let passthrough = passthrough(&args, &cache)?;
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("cwdfs").build();
     let runtime = threads.map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    let served = runtime.block_on(serve(Plan { args, flags, key, cache, lazy, exclude, passthrough }));
+    let served =
+        runtime.block_on(serve(Plan { args, flags, key, cache, lazy, exclude, passthrough }, supervisor));
     // A thread that hangs with a disk or a store does not keep us.
     runtime.shutdown_timeout(TIDYING);
     served
 }
 
-async fn serve(plan: Plan) -> Result<Exit, Failure> {
+async fn serve(plan: Plan, supervisor: &Supervisor) -> Result<Exit, Failure> {
     let args = plan.args.clone();
     let what = format!("cannot mount {} at {}", args.store, args.mountpoint.display());
     let mut signals = Signals::listen()?;
@@ -49,11 +57,34 @@ async fn serve(plan: Plan) -> Result<Exit, Failure> {
         return Err(failure);
     }
     tracing::info!(store = %args.store, mountpoint = %args.mountpoint.display(), "mounted");
-    running.until_the_end(&mut signals).await
+    supervisor.ready(&args, std::process::id());
+    running.until_the_end(&mut signals, supervisor).await
 }
 
-/// `None`: this very session is mounted there already.
-fn is_free(args: &MountArgs, key: &str) -> Result<Option<()>, Failure> {
+/// A daemon whose mount was taken away by umount(8) still stores what it owes; the session is its until then.
+fn outwait_draining(args: &MountArgs, key: &str) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::new(Exit::CannotStart, error);
+    let Some(entry) = registry::find(&args.mountpoint).map_err(failed)? else { return Ok(()) };
+    let mounts = table::all().map_err(failed)?;
+    let mounted = mounts.iter().any(|mounted| mounted.device == entry.device);
+    if mounted || entry.session_key != key || !entry.is_alive() {
+        return Ok(());
+    }
+    let (at, pid) = (args.mountpoint.display(), entry.pid);
+    eprintln!(
+        "cwdfs: waiting for the daemon of the mount that was at {at} (pid {pid}): it stores what it owes"
+    );
+    match entry.wait_for_end(args.reach.timeout + args.drain_timeout + MARGIN) {
+        true => Ok(()),
+        false => {
+            let what = format!("{at}: the daemon of the mount that was there (pid {pid}) does not end");
+            Err(Failure::new(Exit::TryAgain, what))
+        }
+    }
+}
+
+/// The daemon, where this very session is mounted there already; any other mount is an error.
+fn mounted_already(args: &MountArgs, key: &str) -> Result<Option<Entry>, Failure> {
     let mountpoint = &args.mountpoint;
     let mounted = match places::ground(mountpoint)? {
         Ground::Free { hides } => {
@@ -63,13 +94,14 @@ fn is_free(args: &MountArgs, key: &str) -> Result<Option<()>, Failure> {
                     "cwdfs: warning: {at} is not empty; its files are hidden while the session is mounted"
                 );
             }
-            return Ok(Some(()));
+            return Ok(None);
         }
         Ground::Taken(mounted) => mounted,
     };
     let known = registry::find(mountpoint).map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    if known.as_ref().is_some_and(|e| e.is_alive() && e.device == mounted.device && e.session_key == key) {
-        return Ok(None);
+    let ours = |e: &Entry| e.is_alive() && e.device == mounted.device && e.session_key == key;
+    if let Some(entry) = known.filter(ours) {
+        return Ok(Some(entry));
     }
     let what = format!(
         "mount point {}: {} ({}) is mounted there already; unmount it first",

@@ -5,12 +5,14 @@
 use super::exit::{Exit, Failure};
 use super::options::MountArgs;
 use super::reach::Reached;
+use super::require;
 use super::running::{Running, Shared};
 use super::signals::{self, Signals};
 use crate::control::registry::{self, Entry, Registry};
 use crate::control::server;
 use crate::fuse::sys::{MountSpec, Unmount};
 use crate::fuse::{self, FuseOptions, Passthrough, Served};
+use crate::log::lease::Succession;
 use crate::session::{KeepOptions, Session, SessionOptions};
 use crate::view::{View, ViewOptions};
 use ignore::gitignore::Gitignore;
@@ -103,6 +105,10 @@ impl Begun {
 
 async fn stages(plan: &Plan, begun: &Begun) -> Result<Running, Failure> {
     let args = &plan.args;
+    if args.require_session || args.require_empty {
+        let look = Reached::to_read(&args.store, &args.reach).await?;
+        require::met(args, look.store.as_ref()).await?;
+    }
     let reached = match args.read_only {
         true => Reached::to_read(&args.store, &args.reach).await?,
         false => Reached::to_write(&args.store, &args.reach, args.fencing).await?,
@@ -144,7 +150,9 @@ fn mount(plan: &Plan, reached: Reached, session: Arc<Session>, view: Arc<View>) 
         mounted_at: SystemTime::now(),
         cache: plan.cache.clone(),
         stats: reached.stats,
+        store: reached.store,
         leaving: Default::default(),
+        end: Default::default(),
     };
     Ok(Running { shared: Arc::new(shared), registry, entry, listener, ended })
 }
@@ -181,6 +189,14 @@ fn entry(plan: &Plan, registry: &Registry, served: &Served) -> Entry {
     }
 }
 
+fn succession(args: &MountArgs) -> Succession {
+    match (args.takeover, args.leave_parked) {
+        (true, _) => Succession::AtOnce,
+        (false, true) => Succession::NotParked,
+        (false, false) => Succession::WhenDue,
+    }
+}
+
 fn session_options(plan: &Plan) -> SessionOptions {
     let args = &plan.args;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -193,7 +209,7 @@ fn session_options(plan: &Plan) -> SessionOptions {
         timeout: args.reach.timeout,
         holder: format!("{host} pid {} at {}", std::process::id(), args.mountpoint.display()),
         lease_ttl: args.lease_ttl,
-        takeover: args.takeover,
+        succession: succession(args),
         park_after: args.park_after.0,
         read_only: args.read_only,
         follow_interval: FOLLOW,

@@ -1,7 +1,8 @@
 //! `status`: what is in the store, and what is not yet.
 
+use super::check;
 use super::exit::{Exit, Failure};
-use super::values::{human_duration, human_size};
+use super::values::{self, human_duration, human_size};
 use crate::control::status::{Amount, Status, ViewStatus};
 use crate::control::{ControlError, Request, Response, client};
 use std::path::PathBuf;
@@ -14,17 +15,33 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Show what is in the store, and what is not yet
 #[derive(Debug, clap::Args)]
-#[command(after_help = super::exit::below_help(&["cwdfs status /mnt/sid42", "cwdfs status --json /mnt/sid42 | jq .uncommitted"]))]
+#[command(after_help = super::exit::below_help(&["cwdfs status /mnt/sid42", "cwdfs status --json /mnt/sid42 | jq .uncommitted", "cwdfs status --check --timeout 5s /mnt/sid42"]))]
 pub struct Args {
     /// As JSON, with the fields that are documented in STATUS.md
     #[arg(long)]
     json: bool,
+    /// Say only whether it is healthy, by exit code 0 or 8: the mount, its daemon, the lease and the store are
+    /// looked at. Never hangs
+    #[arg(long)]
+    check: bool,
+    /// How long a check may take [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration, requires = "check")]
+    timeout: Option<Duration>,
+    /// Ask the mount something, and hang with it.
+    #[arg(long, hide = true)]
+    touch: bool,
     /// Where it is mounted
     mountpoint: PathBuf,
 }
 
 /// Asks and prints.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    if args.touch {
+        check::touch(&args.mountpoint);
+    }
+    if args.check {
+        return checked(args);
+    }
     let entry = client::daemon(&client::mountpoint(&args.mountpoint)?)?;
     let status = match client::ask(&entry, &Request::Status, LIMIT)? {
         Response::Status(status) => status,
@@ -33,13 +50,26 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             return Err(ControlError::Protocol { mountpoint: entry.mountpoint, what }.into());
         }
     };
-    if args.json {
-        let json = serde_json::to_string_pretty(&status);
-        println!("{}", json.map_err(|error| Failure::new(Exit::CannotStart, error))?);
-    } else {
-        print!("{}", text(&status, OffsetDateTime::now_utc()));
-    }
+    super::say(&match args.json {
+        true => json(&status)?,
+        false => text(&status, OffsetDateTime::now_utc()),
+    })?;
     Ok(Exit::Done)
+}
+
+fn checked(args: &Args) -> Result<Exit, Failure> {
+    let health = check::check(&args.mountpoint, args.timeout)?;
+    let text = match args.json {
+        true => json(&health)?,
+        false => health.text(),
+    };
+    super::say(&text)?;
+    Ok(health.exit())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let json = serde_json::to_string_pretty(value);
+    json.map(|json| json + "\n").map_err(|error| Failure::new(Exit::CannotStart, error))
 }
 
 /// For people: one line a matter, left out where there is nothing to say.
@@ -92,8 +122,9 @@ fn text(status: &Status, now: OffsetDateTime) -> String {
 
 fn mount(status: &Status, now: OffsetDateTime) -> String {
     let Status { mountpoint, state, mode, pid, .. } = status;
+    let closed = if status.read_only { ", read-only" } else { "" };
     format!(
-        "{mountpoint}: {state}, {mode}, since {} (pid {pid}, cwdfs {})",
+        "{mountpoint}: {state}, {mode}{closed}, since {} (pid {pid}, cwdfs {})",
         ago(&status.mounted_at, now),
         status.version
     )

@@ -32,23 +32,35 @@ pub struct Args {
     mountpoint: PathBuf,
 }
 
-/// Asks the daemon; a dead one's mount is taken away.
+/// Unmounts.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let mountpoint = client::mountpoint(&args.mountpoint)?;
+    unmount(&args.mountpoint, args.timeout, args.force)
+}
+
+/// Asks the daemon; a dead one's mount is taken away. What is not mounted is as it shall be.
+pub fn unmount(given: &Path, timeout: Option<Duration>, force: bool) -> Result<Exit, Failure> {
+    let mountpoint = client::mountpoint(given)?;
     let entry = match client::daemon(&mountpoint) {
         Ok(entry) => entry,
         Err(ControlError::Dead { .. }) => return clear_dead(&mountpoint),
+        Err(ControlError::NotMounted { .. }) => return nothing_there(&mountpoint),
+        Err(ControlError::Elsewhere { uid, .. }) => return take_from_user(&mountpoint, uid, force),
         Err(error) => return Err(error.into()),
     };
-    let request = Request::Unmount { timeout_ms: args.timeout.map(millis), force: args.force };
-    let limit = args.timeout.map_or(LONGEST, |timeout| timeout + MARGIN);
+    let hangs =
+        |entry| matches!(client::ask(entry, &Request::Status, MARGIN), Err(ControlError::Silent { .. }));
+    if force && hangs(&entry) {
+        return Err(take_from_hung(&entry));
+    }
+    let request = Request::Unmount { timeout_ms: timeout.map(millis), force };
+    let limit = timeout.map_or(LONGEST, |timeout| timeout + MARGIN);
     let answer = client::ask(&entry, &request, limit);
     if matches!(answer, Ok(Response::Done { .. }) | Err(ControlError::Failed { .. }))
         && !entry.wait_for_end(TIDYING)
     {
         eprintln!("cwdfs: the daemon (pid {}) is still tidying up", entry.pid);
     }
-    if matches!(answer, Err(ControlError::Silent { .. })) && args.force {
+    if matches!(answer, Err(ControlError::Silent { .. })) && force {
         return Err(take_from_hung(&entry));
     }
     match answer? {
@@ -89,6 +101,35 @@ fn busy(entry: &Entry) -> Failure {
         entry.mountpoint.display()
     );
     Failure::new(Exit::TryAgain, what)
+}
+
+/// Nothing of ours is mounted: that is what was asked for, unless something else is, or a mount is above.
+fn nothing_there(mountpoint: &Path) -> Result<Exit, Failure> {
+    let at = mountpoint.display();
+    let local = |error| ControlError::Local { what: at.to_string(), error };
+    let mounts = table::all().map_err(local)?;
+    let refused =
+        |what: String| Err(Failure::new(Exit::CannotStart, format!("{at}: {what}; nothing was changed")));
+    if let Some(other) = mounts.iter().rev().find(|m| m.mountpoint == mountpoint) {
+        return refused(format!("{} ({}) is not mounted by cwdfs", other.source, other.kind));
+    }
+    if let Some(above) = mounts.iter().find(|m| m.is_ours() && mountpoint.starts_with(&m.mountpoint)) {
+        return refused(format!("no mount point, but below the one at {}", above.mountpoint.display()));
+    }
+    eprintln!("cwdfs: {at}: not mounted; there is nothing to do");
+    Ok(Exit::Done)
+}
+
+/// As umount(8) without a helper: the user's daemon notices, and stores what it owes.
+fn take_from_user(mountpoint: &Path, uid: u32, force: bool) -> Result<Exit, Failure> {
+    let at = mountpoint.display();
+    let local = |error| ControlError::Local { what: at.to_string(), error };
+    let how = if force { Unmount::Detach } else { Unmount::IfIdle };
+    if let Some(mounted) = table::at(mountpoint).map_err(local)? {
+        sys::unmount(mountpoint, &mounted.device, how).map_err(local)?;
+    }
+    eprintln!("cwdfs: {at}: taken away; the daemon of user {uid} stores what is not in the store yet");
+    Ok(Exit::Done)
 }
 
 fn clear_dead(mountpoint: &Path) -> Result<Exit, Failure> {

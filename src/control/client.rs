@@ -3,10 +3,11 @@
 use super::registry::{self, Entry};
 use super::{ControlError, Request, Response};
 use crate::fuse::table;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The mount point as the mount table writes it: absolute, without symlinks; the mount itself is not touched.
 pub fn mountpoint(given: &Path) -> Result<PathBuf, ControlError> {
@@ -35,9 +36,10 @@ pub fn daemon(mountpoint: &Path) -> Result<Entry, ControlError> {
         (Some(entry), _) if entry.is_alive() => Ok(entry),
         (_, None) => Err(ControlError::NotMounted { mountpoint: owned() }),
         (Some(_), Some(_)) => Err(ControlError::Dead { mountpoint: owned() }),
-        (None, Some(_)) if rustix::process::geteuid().is_root() => {
-            Err(ControlError::Dead { mountpoint: owned() })
-        }
+        (None, Some(mounted)) if rustix::process::geteuid().is_root() => match mounted.user {
+            Some(uid) if uid != 0 => Err(ControlError::Elsewhere { mountpoint: owned(), uid }),
+            _ => Err(ControlError::Dead { mountpoint: owned() }),
+        },
         (None, Some(_)) => Err(ControlError::NotYours { mountpoint: owned() }),
     }
 }
@@ -55,11 +57,10 @@ pub fn ask(entry: &Entry, request: &Request, limit: Duration) -> Result<Response
         }
         _ => ControlError::Local { what: entry.socket.display().to_string(), error },
     };
-    let mut socket = UnixStream::connect(&entry.socket).map_err(failed)?;
-    socket
-        .set_read_timeout(Some(limit))
-        .and_then(|()| socket.set_write_timeout(Some(limit)))
-        .map_err(failed)?;
+    let start = Instant::now();
+    let mut socket = connect(&entry.socket, limit).map_err(failed)?;
+    let rest = Some(limit.saturating_sub(start.elapsed()).max(Duration::from_millis(1)));
+    socket.set_read_timeout(rest).and_then(|()| socket.set_write_timeout(rest)).map_err(failed)?;
     let mut line = serde_json::to_vec(request)
         .map_err(|error| ControlError::Protocol { mountpoint: mountpoint(), what: error.to_string() })?;
     line.push(b'\n');
@@ -76,11 +77,43 @@ pub fn ask(entry: &Entry, request: &Request, limit: Duration) -> Result<Response
     }
 }
 
+/// Connects within `limit`: a daemon that is stopped accepts nobody, and its queue may be full.
+fn connect(socket: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let ours = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    net::sockopt::set_socket_timeout(&ours, net::sockopt::Timeout::Send, Some(limit))?;
+    net::connect(&ours, &SocketAddrUnix::new(socket)?)?;
+    Ok(UnixStream::from(ours))
+}
+
 /// Asks the daemon of a mount point for something that is done or not, and returns its notes.
 pub fn done(given: &Path, request: &Request, limit: Duration) -> Result<Vec<String>, ControlError> {
     let entry = daemon(&mountpoint(given)?)?;
     match ask(&entry, request, limit)? {
         Response::Done { notes } => Ok(notes),
         other => Err(ControlError::Protocol { mountpoint: entry.mountpoint, what: format!("{other:?}") }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_accepts_nobody_is_not_waited_for_longer_than_said() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("full");
+        let listener = net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
+        net::bind(&listener, &SocketAddrUnix::new(&path).expect("short")).expect("bound");
+        net::listen(&listener, 0).expect("it listens");
+        let limit = Duration::from_millis(200);
+        let mut waiting = Vec::new();
+        let error = loop {
+            match connect(&path, limit) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 100, "its queue is never full");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
     }
 }

@@ -31,6 +31,11 @@ pub enum Request {
     },
     /// Import outside changes now.
     Refresh,
+    /// Whether all is well; the store is asked for it.
+    Check {
+        /// Bound of asking the store, in milliseconds.
+        timeout_ms: u64,
+    },
     /// Unmount, drain, end.
     Unmount {
         /// Bound of the draining, in milliseconds; the mount's own without.
@@ -46,6 +51,13 @@ pub enum Request {
 pub enum Response {
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Check`].
+    Checked {
+        /// What is wrong, for people; empty where all is well.
+        problems: Vec<String>,
+        /// The rest.
+        status: Box<Status>,
+    },
     /// It is done.
     Done {
         /// What people should know besides.
@@ -74,6 +86,9 @@ pub enum ControlError {
         .mountpoint.display()
     )]
     Dead { mountpoint: PathBuf },
+    /// A user's daemon, which has told of itself in a place that root does not know.
+    #[error("{}: mounted by user {uid}, whose daemon cannot be found from here: ask as that user", .mountpoint.display())]
+    Elsewhere { mountpoint: PathBuf, uid: u32 },
     /// Somebody else's daemon.
     #[error("{}: the mount belongs to another user: ask as that user or as root", .mountpoint.display())]
     NotYours { mountpoint: PathBuf },

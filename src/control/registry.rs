@@ -1,8 +1,9 @@
 //! Which daemon serves which mount point: one small file each in a directory of the user's own.
 //!
 //! Root's are in `/run/cwdfs`, a user's in `$XDG_RUNTIME_DIR/cwdfs` or, without one, below the cache. Root
-//! also looks into the directories of users.
+//! also looks into those of the user who mounted.
 
+use crate::fuse::table;
 use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, Permissions};
@@ -59,10 +60,29 @@ pub fn started(pid: u32) -> Option<u64> {
     behind_name.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// An absolute path from the environment.
+fn from_environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// `$HOME`, or what the list of users says: mount(8) and systemd run programs without the variable.
+pub fn home() -> Option<PathBuf> {
+    from_environment("HOME").or_else(|| {
+        let users = fs::read_to_string("/etc/passwd").ok()?;
+        home_of(rustix::process::geteuid().as_raw(), &users)
+    })
+}
+
+/// The home of a user by its number, in the form of `/etc/passwd`.
+fn home_of(uid: u32, users: &str) -> Option<PathBuf> {
+    let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let mut homes = fields.filter(|f| f.len() == 7 && f[2].parse() == Ok(uid)).map(|f| PathBuf::from(f[5]));
+    homes.next().filter(|home| home.is_absolute())
+}
+
 /// `$XDG_CACHE_HOME/cwdfs`, or `~/.cache/cwdfs`.
 pub fn user_cache() -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    let base = from_environment("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache")));
     base.map(|base| base.join("cwdfs"))
 }
 
@@ -78,8 +98,7 @@ impl Registry {
         if rustix::process::geteuid().is_root() {
             return Ok(Registry { dir: PathBuf::from("/run/cwdfs") });
         }
-        let runtime =
-            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+        let runtime = from_environment("XDG_RUNTIME_DIR");
         let dir = runtime.map(|dir| dir.join("cwdfs")).or_else(|| user_cache().map(|dir| dir.join("run")));
         let none = || io::Error::other("neither $XDG_RUNTIME_DIR nor $HOME is set");
         Ok(Registry { dir: dir.ok_or_else(none)? })
@@ -148,24 +167,42 @@ fn name(mountpoint: &Path) -> String {
 
 /// The entry of a mount point, in this user's registry; for root in any.
 pub fn find(mountpoint: &Path) -> io::Result<Option<Entry>> {
-    if let Some(found) = Registry::own()?.find(mountpoint)? {
-        return Ok(Some(found));
-    }
-    if !rustix::process::geteuid().is_root() {
-        return Ok(None);
-    }
-    let Ok(users) = fs::read_dir("/run/user") else { return Ok(None) };
-    for user in users.flatten() {
-        if let Some(found) = Registry::at(user.path().join("cwdfs")).find(mountpoint)? {
-            return Ok(Some(found));
+    let us = rustix::process::geteuid();
+    // root looks where the user has it who mounted.
+    let by = if us.is_root() { table::at(mountpoint)?.and_then(|m| m.user) } else { Some(us.as_raw()) };
+    let users = by.filter(|uid| *uid != 0).map(of_user).unwrap_or_default();
+    let own = Registry::own().map(|registry| registry.dir);
+    for dir in own.into_iter().chain(users) {
+        match Registry::at(dir).find(mountpoint) {
+            // Of another environment, which need not be open to us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Ok(None) => {}
+            found => return found,
         }
     }
     Ok(None)
 }
 
+/// Where a user's entries are: made after a login, and without one, as by mount(8).
+fn of_user(uid: u32) -> Vec<PathBuf> {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let home = home_of(uid, &users).map(|home| home.join(".cache/cwdfs/run"));
+    [Some(PathBuf::from(format!("/run/user/{uid}/cwdfs"))), home].into_iter().flatten().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_home_comes_from_the_list_of_users() {
+        let users =
+            "root:x:0:0:root:/root:/bin/sh\nbroken\nme:x:1000:1000::/home/me:/bin/sh\nno:x:7:7::-:x\n";
+        assert_eq!(home_of(1000, users), Some("/home/me".into()));
+        assert_eq!(home_of(0, users), Some("/root".into()));
+        assert_eq!(home_of(7, users), None, "no absolute path");
+        assert_eq!(home_of(4, users), None);
+    }
 
     fn entry(registry: &Registry, pid: u32) -> Entry {
         let mountpoint = PathBuf::from("/mnt/a b");

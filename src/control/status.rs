@@ -20,6 +20,9 @@ pub struct Status {
     pub state: String,
     /// `writer` or `follower`.
     pub mode: String,
+    /// Nothing can be changed through the mount: a follower, or a writer that was remounted read-only.
+    #[serde(default)]
+    pub read_only: bool,
     /// `sync`, `close`, `fsync`.
     pub durability: String,
     /// When it was mounted.

@@ -19,6 +19,7 @@ mod report;
 mod serve;
 pub mod sys;
 pub mod table;
+mod utab;
 
 pub use probe::Passthrough;
 pub use serve::{Ended, FuseOptions, Served, serve};

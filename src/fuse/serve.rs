@@ -5,7 +5,7 @@ use super::backing::Backings;
 use super::fs::CwdFs;
 use super::report::Report;
 use super::sys::{self, MountError, MountSpec, Unmount};
-use super::{Passthrough, invalidate, table};
+use super::{Passthrough, invalidate, table, utab};
 use crate::session::Session;
 use fuser::{Config, SessionACL};
 use std::io;
@@ -102,6 +102,9 @@ fn serve_prepared(
     let device = device_known.get_or_init(|| device).clone();
     if let Err(error) = sys::raise_read_ahead(&device, READ_AHEAD) {
         tracing::debug!(device, %error, "the kernel's read-ahead stays as it is");
+    }
+    if let Err(error) = utab::add(&options.mount.source, &options.mount.mountpoint) {
+        tracing::warn!(%error, "umount(8) will not wait until all is stored: it cannot be told of our helper");
     }
     Ok((Served { mount: options.mount.clone(), device, threads }, ended))
 }

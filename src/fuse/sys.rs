@@ -4,19 +4,19 @@
 //! `move_mount`), so that nothing appears at the mount point before it is served; mount(2), where a sandbox
 //! does not let the first through; `fusermount3`, for who is not root.
 
-use super::table;
+use super::{table, utab};
 use rustix::fs::CWD;
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::thread::CapabilitySet;
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::OsString;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -190,6 +190,7 @@ fn attributes(flags: MountFlags) -> MountAttrFlags {
         (MountFlags::NOATIME, MountAttrFlags::MOUNT_ATTR_NOATIME),
         (MountFlags::STRICTATIME, MountAttrFlags::MOUNT_ATTR_STRICTATIME),
         (MountFlags::NODIRATIME, MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+        (MountFlags::NOSYMFOLLOW, MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
     ];
     let wanted = pairs.into_iter().filter(|(flag, _)| flags.contains(*flag));
     wanted.fold(MountAttrFlags::empty(), |all, (_, attribute)| all | attribute)
@@ -296,7 +297,12 @@ pub fn unmount(mountpoint: &Path, device: &str, how: Unmount) -> io::Result<bool
         Unmount::Detach => UnmountFlags::DETACH | UnmountFlags::NOFOLLOW,
     };
     match rustix::mount::unmount(mountpoint, flags) {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            if let Err(error) = utab::remove(mountpoint) {
+                tracing::warn!(%error, "the table of mount(8) still has the mount");
+            }
+            Ok(true)
+        }
         Err(Errno::PERM) => helper_unmount(mountpoint, how).map(|()| true),
         Err(error) => Err(error.into()),
     }
@@ -309,6 +315,31 @@ pub fn take_away_ours(spec: &MountSpec) -> io::Result<()> {
         Some(mounted) => unmount(&spec.mountpoint, &mounted.device, Unmount::Detach).map(drop),
         None => Ok(()),
     }
+}
+
+/// Gives a mount other flags, and its file system `ro` or `rw`. EBUSY where it shall be read-only and files are
+/// open for writing.
+pub fn remount(mountpoint: &Path, flags: MountFlags) -> io::Result<()> {
+    Ok(rustix::mount::mount_remount(mountpoint, flags, c"")?)
+}
+
+/// Enters another mount namespace, given as a file such as `/proc/PID/ns/mnt`; nothing else may run yet.
+pub fn enter_namespace(path: &Path) -> io::Result<()> {
+    let file = std::fs::File::open(path)?;
+    Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Mount))?)
+}
+
+/// A descriptor that whoever started this program left open for it. To be called before anything else opens
+/// descriptors, and once for each number.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // What it points to may have no name: the link itself is looked at.
+    if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: it is open, and as nothing was opened yet that stays open, nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
+    Ok(fd)
 }
 
 fn helper_unmount(mountpoint: &Path, how: Unmount) -> io::Result<()> {

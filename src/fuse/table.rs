@@ -18,6 +18,10 @@ pub struct Mounted {
     pub kind: String,
     /// What is mounted; of ours, the store.
     pub source: String,
+    /// Nothing can be changed through it.
+    pub read_only: bool,
+    /// Who mounted it; of a FUSE file system only.
+    pub user: Option<u32>,
 }
 
 /// The file system type of our mounts.
@@ -45,17 +49,26 @@ fn parse(line: &[u8]) -> Option<Mounted> {
     let words: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
     let dash = words.iter().position(|w| *w == b"-")?;
     let text = |w: &[u8]| String::from_utf8_lossy(&unescape(w)).into_owned();
+    // Of this mount, and of its file system.
+    let options = [words.get(5), words.get(dash + 3)].into_iter().flatten();
+    let read_only = options.flat_map(|list| list.split(|b| *b == b',')).any(|option| option == b"ro");
+    let user = words.get(dash + 3).and_then(|list| {
+        let id = list.split(|b| *b == b',').find_map(|option| option.strip_prefix(b"user_id="))?;
+        std::str::from_utf8(id).ok()?.parse().ok()
+    });
     Some(Mounted {
         id: text(words.first()?).parse().ok()?,
         device: text(words.get(2)?),
         mountpoint: PathBuf::from(OsString::from_vec(unescape(words.get(4)?))),
         kind: text(words.get(dash + 1)?),
         source: text(words.get(dash + 2)?),
+        read_only,
+        user,
     })
 }
 
 /// Undoes the kernel's `\040` for a space, and the like.
-fn unescape(word: &[u8]) -> Vec<u8> {
+pub(super) fn unescape(word: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(word.len());
     let mut rest = word;
     while let Some((&first, tail)) = rest.split_first() {
@@ -86,7 +99,12 @@ mod tests {
         assert_eq!(row.device, "0:48");
         assert_eq!(row.mountpoint, Path::new("/mnt/a b\\"));
         assert_eq!(row.source, "s3://demo/x y");
-        assert!(row.is_ours());
+        assert!(row.is_ours() && !row.read_only && row.user == Some(0));
+        for ro in
+            [&b"1 2 0:4 / /m ro,x - fuse.cwdfs s rw"[..], b"1 2 0:4 / /m rw shared:1 - fuse.cwdfs s ro,x"]
+        {
+            assert!(parse(ro).is_some_and(|row| row.read_only));
+        }
     }
 
     #[test]

@@ -24,6 +24,11 @@ pub enum LogError {
         "the session is held by {holder} (lease renewed every {renew_s} s): unmount it there, or mount with --takeover"
     )]
     Held { holder: String, renew_s: u64 },
+    /// A writer has parked the session, and we are told to leave it then.
+    #[error(
+        "the session is parked by {holder}, which may be live (--leave-parked): unmount it there, or mount with --takeover"
+    )]
+    Parked { holder: String },
     /// A successor has taken the session from us.
     #[error("fenced: another writer ({by}) has taken the session; nothing more is written here")]
     Fenced { by: String },

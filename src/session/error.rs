@@ -49,6 +49,7 @@ fn log_errno(error: &LogError) -> i32 {
         LogError::Damaged { .. }
         | LogError::NewerFormat { .. }
         | LogError::Held { .. }
+        | LogError::Parked { .. }
         | LogError::Timeout { .. }
         | LogError::Gap { .. } => libc::EIO,
     }

@@ -36,7 +36,7 @@ impl Session {
         let lease = LeaseOptions {
             holder: options.holder.clone(),
             ttl: options.lease_ttl,
-            takeover: options.takeover,
+            succession: options.succession,
             // It had this folder, whose lock we hold now.
             dead: found.writer,
             clock: SystemClock::shared(),

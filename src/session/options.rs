@@ -1,5 +1,6 @@
 //! How a session is opened.
 
+use crate::log::lease::Succession;
 use ignore::gitignore::Gitignore;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,8 +36,8 @@ pub struct SessionOptions {
     pub holder: String,
     /// After which a holder that stopped renewing may be succeeded.
     pub lease_ttl: Duration,
-    /// Do not wait for a holder.
-    pub takeover: bool,
+    /// Which writer we may succeed.
+    pub succession: Succession,
     /// Park the lease after this long without change; `None`: never.
     pub park_after: Option<Duration>,
     /// Follow a writer instead of being one.

@@ -63,7 +63,7 @@ impl Subject {
             timeout: TIMEOUT,
             holder: "the model test".into(),
             lease_ttl: Duration::from_secs(15),
-            takeover: true,
+            succession: cwdfs::log::lease::Succession::AtOnce,
             park_after: None,
             read_only: false,
             follow_interval: Duration::from_secs(5),

@@ -69,6 +69,11 @@ impl World {
         World { witness, store: format!("{BUCKET}:{prefix}"), prefix, relay, endpoint, dir }
     }
 
+    /// The URL at which the hosts reach the store.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// A second client whose requests go through the relay too: what the same bytes cost without cwdfs.
     pub fn relayed_witness(&self) -> Witness {
         Witness::new(&self.endpoint, seaweed::ACCESS_KEY, seaweed::SECRET_KEY, BUCKET, &self.prefix)

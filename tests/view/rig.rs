@@ -113,7 +113,7 @@ impl Rig {
             timeout: LONG,
             holder: "the view test".into(),
             lease_ttl: Duration::from_secs(15),
-            takeover: true,
+            succession: cwdfs::log::lease::Succession::AtOnce,
             park_after: None,
             read_only: false,
             follow_interval: Duration::from_secs(5),

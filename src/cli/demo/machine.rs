@@ -59,7 +59,7 @@ impl Machine {
         }
         words.push(store.to_string().into());
         words.push(self.mountpoint.clone().into());
-        let started = daemon::launch(&words)?;
+        let started = daemon::launch(&words, &Default::default())?;
         match started {
             daemon::Launched::Serving(child) => *self.daemon.lock() = Some(child),
             daemon::Launched::Ended(exit) => {

@@ -2,7 +2,7 @@
 
 use super::body::random;
 use super::write::{Landed, Written, landed, put_options};
-use super::{FORMAT, Lease, LeaseBody, LeaseOptions, LeaseState};
+use super::{FORMAT, Lease, LeaseBody, LeaseOptions, LeaseState, Succession};
 use crate::log::LogError;
 use crate::log::ids::{Epoch, SessionId, Slot, keys};
 use crate::store::{Condition, ETag, ObjectStore, StoreError};
@@ -52,8 +52,8 @@ pub(crate) async fn take(
     mut seen: Seen,
 ) -> Result<Option<(Arc<Lease>, LeaseBody)>, LogError> {
     loop {
-        let live = seen.body.state == LeaseState::Held;
-        if live && !options.takeover && options.dead != Some(seen.body.epoch) {
+        let gone = options.dead == Some(seen.body.epoch) || options.succession == Succession::AtOnce;
+        if seen.body.state == LeaseState::Held && !gone {
             match outwait(store, options, seen).await? {
                 Some(now) => seen = now,
                 None => return Ok(None),
@@ -61,6 +61,9 @@ pub(crate) async fn take(
             if seen.body.state == LeaseState::Held {
                 tracing::warn!(holder = seen.body.holder, "its holder has stopped renewing; succeeding it");
             }
+        }
+        if seen.body.state == LeaseState::Parked && !gone && options.succession == Succession::NotParked {
+            return Err(LogError::Parked { holder: seen.body.holder });
         }
         let body = next_body(&seen.body, options)?;
         let condition = Condition::Match(seen.etag.clone());

@@ -60,6 +60,18 @@ impl Hold {
     }
 }
 
+/// Which writer a mount may succeed. One whose local cache lock we hold is dead, and succeeded in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Succession {
+    /// One that has parked at once; one that holds the session when it stops renewing.
+    #[default]
+    WhenDue,
+    /// The same, but not one that has parked: it may be live.
+    NotParked,
+    /// Any, at once.
+    AtOnce,
+}
+
 /// How the lease is asked for and kept.
 #[derive(Debug, Clone)]
 pub struct LeaseOptions {
@@ -67,8 +79,8 @@ pub struct LeaseOptions {
     pub holder: String,
     /// Time after which we may be succeeded when we stop renewing.
     pub ttl: Duration,
-    /// Do not wait for a holder.
-    pub takeover: bool,
+    /// Whom we may succeed.
+    pub succession: Succession,
     /// An epoch whose holder is known to be dead, because we hold its local cache lock.
     pub dead: Option<Epoch>,
     /// Where the time is read.

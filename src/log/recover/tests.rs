@@ -3,6 +3,7 @@
 use super::*;
 use crate::log::committer::{Committer, CommitterConfig};
 use crate::log::ids::keys;
+use crate::log::lease::Succession;
 use crate::log::testing::{Client, FakeJournal, Fault, Gate, Shared, options, takeover};
 use crate::store::Kind;
 use std::time::Duration;
@@ -85,6 +86,26 @@ async fn a_holder_that_renews_is_named_and_one_that_stopped_is_succeeded_after_i
     let b = fresh(&shared, options("b")).await;
     assert!(start.elapsed() >= Duration::from_secs(15));
     assert_eq!(b.journal.committed_value("x").as_deref(), Some("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_leaves_a_parked_successor_alone_and_takes_back_its_own() {
+    let shared = Shared::new();
+    let a = fresh(&shared, options("a")).await;
+    a.put("x", "1").await.unwrap();
+    a.client.kill();
+    let own = a.recovered.lease.epoch();
+    let restart = LeaseOptions { succession: Succession::NotParked, dead: Some(own), ..options("a again") };
+    let b = fresh(&shared, takeover("b")).await;
+    b.recovered.lease.park().await.unwrap();
+    let refused = mount(&shared, restart.clone(), FakeJournal::new(), None).await.err().unwrap();
+    assert!(matches!(&refused, LogError::Parked { holder } if holder == "b"), "{refused}");
+    b.put("y", "2").await.expect("the parked one writes on");
+    b.recovered.lease.park().await.unwrap();
+    let own = b.recovered.lease.epoch();
+    let again = fresh(&shared, LeaseOptions { dead: Some(own), ..restart.clone() }).await;
+    again.unmount().await;
+    fresh(&shared, LeaseOptions { dead: None, ..restart }).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ pub use journal::FakeJournal;
 pub use store::{Chaos, Client, Fault, Gate, Shared};
 
 use super::clock::TokioClock;
-use super::lease::LeaseOptions;
+use super::lease::{LeaseOptions, Succession};
 use std::time::Duration;
 
 /// The ttl that the tests' writers use.
@@ -19,7 +19,7 @@ pub fn options(holder: &str) -> LeaseOptions {
     LeaseOptions {
         holder: holder.to_owned(),
         ttl: TTL,
-        takeover: false,
+        succession: Succession::WhenDue,
         dead: None,
         clock: TokioClock::shared(),
     }
@@ -27,5 +27,5 @@ pub fn options(holder: &str) -> LeaseOptions {
 
 /// The same, which does not wait for a holder.
 pub fn takeover(holder: &str) -> LeaseOptions {
-    LeaseOptions { takeover: true, ..options(holder) }
+    LeaseOptions { succession: Succession::AtOnce, ..options(holder) }
 }

@@ -343,7 +343,7 @@ mod tests {
             timeout: std::time::Duration::from_secs(20),
             holder: "a test".into(),
             lease_ttl: std::time::Duration::from_secs(15),
-            takeover: true,
+            succession: crate::log::lease::Succession::AtOnce,
             park_after: None,
             read_only: false,
             follow_interval: std::time::Duration::from_secs(5),

@@ -30,7 +30,7 @@ fn options(cache: &Path, timeout: Duration) -> SessionOptions {
         timeout,
         holder: "a test".into(),
         lease_ttl: Duration::from_secs(15),
-        takeover: true,
+        succession: crate::log::lease::Succession::AtOnce,
         park_after: None,
         read_only: false,
         follow_interval: Duration::from_secs(5),

@@ -23,6 +23,7 @@ mod relay;
 mod resume;
 mod ships_its_size;
 mod succession;
+mod systemd;
 mod tools;
 mod view;
 mod work;

@@ -1,10 +1,12 @@
 //! The same work with the daemon doing all I/O and with passthrough, and the mixtures in which modes meet.
 
 use crate::support::mount::Mount;
+use crate::support::way::comes_back;
 use crate::support::{Tree, World, sh};
 use crate::work::{self, noise, write_closed};
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 /// Runs work under one mode, loses the machine, and compares everything on another one.
 fn in_mode(mode: &str, expect_passthrough: bool) {
@@ -81,5 +83,50 @@ fn a_file_written_in_passthrough_is_durable_at_its_close() {
     for n in 0..3u64 {
         assert!(fs::read(mount.path(format!("f{n}"))).expect("read") == noise(16 << 20, n), "f{n} differs");
     }
+    mount.unmount();
+}
+
+#[test]
+fn sendfile_sends_what_was_stored_through_a_mapping() {
+    let world = World::with_relay("sendfile-mapped");
+    let mount = world.host("a").mount(&["--passthrough", "on"]);
+    write_closed(&mount.path("large"), &noise(16 << 20, 1)).expect("write");
+    // It holds the file in passthrough.
+    let reader = File::open(mount.path("large")).expect("open");
+    sh(
+        mount.root(),
+        "python3 - <<'end'
+import mmap, os, tempfile
+f = os.open('large', os.O_RDWR)
+mapping = mmap.mmap(f, 0)
+def sent():
+    with tempfile.TemporaryFile() as out:
+        assert os.sendfile(out.fileno(), f, 3000000, 7) == 7
+        return os.pread(out.fileno(), 7, 0)
+sent()
+for text in [b'stored1', b'stored2']:
+    mapping[3000000:3000007] = text
+    assert sent() == text, sent()
+os.pwrite(f, b'written', 3000000)
+assert sent() == b'written' and mapping[3000000:3000007] == b'written', sent()
+end",
+    );
+    drop(reader);
+    comes_back(&world, mount, "b", &["--passthrough", "on"]).unmount();
+}
+
+#[test]
+fn a_synced_write_waits_where_passthrough_would_be() {
+    let world = World::with_relay("passthrough-synced");
+    let mount = world.host("a").mount(&["--passthrough", "on", "--commit-interval", "1h"]);
+    write_closed(&mount.path("large"), &noise(16 << 20, 1)).expect("write");
+    let mut options = File::options();
+    options.write(true).truncate(true).custom_flags(libc::O_SYNC);
+    let mut file = options.open(mount.path("large")).expect("open");
+    file.write_all(&noise(1 << 20, 2)).expect("write");
+    mount.lose_machine();
+    drop(file);
+    let mount = world.host("b").mount(&["--takeover"]);
+    assert!(fs::read(mount.path("large")).expect("read") == noise(1 << 20, 2), "what was written is missing");
     mount.unmount();
 }

@@ -191,7 +191,7 @@ impl Session {
         handle: &Arc<Handle>,
         value: T,
     ) -> Outcome<T> {
-        let waits = handle.flags.sync || self.options.durability == Durability::Sync;
+        let waits = self.each_write_waits(handle.flags);
         if handle.file.is_orphan() {
             return Outcome::Ready(Ok(value));
         }

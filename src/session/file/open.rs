@@ -14,7 +14,7 @@ use crate::log::source::Seq;
 use crate::session::api::*;
 use crate::session::attr::now;
 use crate::session::node::{Node, Use};
-use crate::session::{Session, SessionError};
+use crate::session::{Durability, Session, SessionError};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -56,6 +56,8 @@ struct Asked {
     may_pass: bool,
     /// Passthrough has begun and cannot end.
     must_pass: bool,
+    /// Each write waits for the store, so each has to reach us.
+    waits: bool,
     /// All content is here.
     whole: bool,
     /// The kernel's pages are as new as the file.
@@ -65,9 +67,11 @@ struct Asked {
 /// The table of modes.
 fn decide(asked: &Asked) -> IoMode {
     let OpenFlags { read, write, truncate, .. } = asked.flags;
-    let rewrites = write && !read && truncate;
+    let rewrites = write && !read && truncate && !asked.waits;
     if asked.must_pass {
-        return match write && !rewrites {
+        // Not for an open that reads, unless its writes wait: splice(2) and sendfile(2) on a direct one fill
+        // the kernel's own pages, which know nothing of later stores to a mapping of the backing file.
+        return match write && (asked.waits || !(read || rewrites)) {
             true => IoMode::PassthroughDirect,
             false => IoMode::Passthrough,
         };
@@ -232,6 +236,7 @@ impl Session {
             size: file.size(),
             may_pass: may && modes.is_idle(),
             must_pass: modes.pass > 0 || file.is_suspect(),
+            waits: self.each_write_waits(flags),
             whole: file.is_whole(),
             fresh: !self.data.stale.lock().contains(&node.ino),
         };
@@ -245,6 +250,11 @@ impl Session {
             self.data.stale.lock().insert(node.ino);
         }
         Ok(mode)
+    }
+
+    /// Whether a write returns only when the store has it.
+    pub(super) fn each_write_waits(&self, flags: OpenFlags) -> bool {
+        flags.sync || self.options.durability == Durability::Sync
     }
 
     /// Whether a file has set-id bits or capabilities, which writes past us would not clear.
@@ -315,7 +325,7 @@ mod tests {
     const REWRITE: OpenFlags = OpenFlags { truncate: true, ..WRITE };
 
     fn mode(flags: OpenFlags, size: u64, may_pass: bool, must_pass: bool, whole: bool) -> IoMode {
-        decide(&Asked { flags, size, may_pass, must_pass, whole, fresh: true })
+        decide(&Asked { flags, size, may_pass, must_pass, waits: flags.sync, whole, fresh: true })
     }
 
     #[test]
@@ -329,6 +339,8 @@ mod tests {
         assert_eq!(mode(REWRITE, LARGE, true, false, true), IoMode::Passthrough);
         assert_eq!(mode(REWRITE, 0, true, false, true), IoMode::Direct);
         assert_eq!(mode(BOTH, LARGE, true, false, true), cached, "never begins with O_RDWR");
+        let synced = OpenFlags { sync: true, ..REWRITE };
+        assert_eq!(mode(synced, LARGE, true, false, true), IoMode::Direct, "each write has to reach us");
     }
 
     const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
@@ -384,7 +396,11 @@ mod tests {
     fn an_inode_in_passthrough_stays_in_it() {
         assert_eq!(mode(READ, 1, false, true, false), IoMode::Passthrough);
         assert_eq!(mode(WRITE, 1, false, true, false), IoMode::PassthroughDirect);
-        assert_eq!(mode(BOTH, 1, false, true, false), IoMode::PassthroughDirect);
+        assert_eq!(mode(BOTH, 1, false, true, false), IoMode::Passthrough);
         assert_eq!(mode(REWRITE, 1, false, true, false), IoMode::Passthrough);
+        for flags in [WRITE, BOTH, REWRITE] {
+            let synced = OpenFlags { sync: true, ..flags };
+            assert_eq!(mode(synced, 1, false, true, false), IoMode::PassthroughDirect);
+        }
     }
 }

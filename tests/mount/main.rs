@@ -23,7 +23,11 @@ mod relay;
 mod resume;
 mod ships_its_size;
 mod succession;
+<<<<<<< HEAD
 mod systemd;
+=======
+mod suites;
+>>>>>>> 2e89ded (wip)
 mod tools;
 mod view;
 mod work;

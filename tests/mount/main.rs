@@ -23,11 +23,8 @@ mod relay;
 mod resume;
 mod ships_its_size;
 mod succession;
-<<<<<<< HEAD
-mod systemd;
-=======
 mod suites;
->>>>>>> 2e89ded (wip)
+mod systemd;
 mod tools;
 mod view;
 mod work;

@@ -24,8 +24,7 @@ impl Session {
     /// What stat shows; of an open or changed file, its newest state.
     pub fn getattr(&self, ino: Ino) -> Result<Attr> {
         self.alive()?;
-        let row = self.row(ino)?;
-        self.attr_of(ino, row)
+        self.attr(ino)
     }
 
     /// Changes attributes, the length included.
@@ -69,7 +68,7 @@ impl Session {
         match self.row(ino) {
             Err(error) => Outcome::Ready(Err(error)),
             Ok(row) if only_size && (caller.uid == 0 || row.mode & SET_ID == 0) => {
-                Outcome::Ready(self.attr_of(ino, row))
+                Outcome::Ready(self.attr(ino))
             }
             Ok(_) => self.set_row(caller, ino, set),
         }
@@ -118,13 +117,13 @@ impl Session {
         }
         row.ctime = change.now();
         row.version += 1;
-        change.put_inode(ino, row.clone());
+        change.put_inode(ino, row);
         // Before the lock of changes goes: a capture that writes its row next keeps this time.
         if let (Some(mtime), Some(node)) = (mtime, self.nodes.get(ino)) {
             self.set_live_mtime(&node, mtime);
         }
         let seq = change.apply()?;
-        Ok((seq, self.attr_of(ino, row)?))
+        Ok((seq, self.attr(ino)?))
     }
 
     /// chmod of an inode with an access ACL changes the list too.

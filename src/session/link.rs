@@ -55,10 +55,10 @@ impl Session {
         row.ctime = change.now();
         let place = change.put_entry(parent, name, ino, row.mode);
         change.record(Record::put_raw(&link_key(ino, place, name), Vec::new()));
-        change.put_inode(ino, row.clone());
+        change.put_inode(ino, row);
         change.touch_directory(parent, 0)?;
         let seq = change.apply_with(capture)?;
         self.nodes.looked_up(ino);
-        Ok((seq, self.attr_of(ino, row)?))
+        Ok((seq, self.attr(ino)?))
     }
 }

@@ -4,6 +4,7 @@ use super::api::*;
 use super::attr::now;
 use super::path::{check_name, is_hidden};
 use super::{Session, SessionError};
+use crate::content::Live;
 use crate::log::ids::Ino;
 use crate::log::row::InodeRow;
 use std::sync::Arc;
@@ -28,11 +29,11 @@ impl Session {
                 None => return self.no_entry(parent),
             },
         };
-        let Some(row) = self.find_row(ino)? else {
+        let Some(attr) = self.find_attr(ino)? else {
             return self.lookup_again(parent, name);
         };
         self.nodes.looked_up(ino);
-        self.attr_of(ino, row).map(Some)
+        Ok(Some(attr))
     }
 
     /// A symlink's target. EINVAL for anything else.
@@ -54,16 +55,31 @@ impl Session {
         self.forgotten(ino);
     }
 
-    /// The attributes that `row` and the live state of its content make.
-    pub(super) fn attr_of(&self, ino: Ino, mut row: InodeRow) -> Result<Attr> {
-        let live = self.nodes.get(ino).and_then(|node| self.overlay(&node, &mut row));
+    /// What stat shows of an inode; `None` where there is none. The live state is looked at first: what is
+    /// captured after that look is in the row, which is read then.
+    pub(super) fn find_attr(&self, ino: Ino) -> Result<Option<Attr>> {
+        let live = self.nodes.get(ino).and_then(|node| self.live(&node));
+        Ok(self.find_row(ino)?.map(|row| self.attr_of(ino, row, live)))
+    }
+
+    /// What stat shows of an inode that the kernel knows.
+    pub(super) fn attr(&self, ino: Ino) -> Result<Attr> {
+        self.find_attr(ino)?.ok_or(SessionError::Errno(libc::ESTALE))
+    }
+
+    /// The attributes that a row and the state of changed content make.
+    pub(super) fn attr_of(&self, ino: Ino, mut row: InodeRow, live: Option<Live>) -> Attr {
+        let bytes = live.map_or(row.allocated, |live| {
+            (row.size, row.mtime, row.ctime) = (live.size, live.mtime, row.ctime.max(live.ctime));
+            row.allocated.saturating_add(live.dirty).min(live.size)
+        });
         let (size, bytes) = match row.mode & libc::S_IFMT {
             libc::S_IFDIR => (DIRECTORY_SIZE, DIRECTORY_SIZE),
             libc::S_IFLNK => (row.target.len() as u64, 0),
-            libc::S_IFREG => (row.size, live.unwrap_or(row.allocated)),
+            libc::S_IFREG => (row.size, bytes),
             _ => (0, 0),
         };
-        Ok(Attr {
+        Attr {
             ino,
             mode: row.mode,
             nlink: row.nlink,
@@ -77,7 +93,7 @@ impl Session {
             mtime: row.mtime,
             ctime: row.ctime,
             btime: row.btime,
-        })
+        }
     }
 
     /// There is no such entry: fine in a directory, an error where there is none.
@@ -93,8 +109,8 @@ impl Session {
     fn lookup_again(&self, parent: Ino, name: &[u8]) -> Result<Option<Attr>> {
         let _still = self.writer.as_ref().map(|writer| writer.numbers.lock());
         let Some(entry) = self.journal.dentry(parent, name)? else { return Ok(None) };
-        let row = self.row(entry.row.ino)?;
+        let attr = self.attr(entry.row.ino)?;
         self.nodes.looked_up(entry.row.ino);
-        self.attr_of(entry.row.ino, row).map(Some)
+        Ok(Some(attr))
     }
 }

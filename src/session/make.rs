@@ -89,7 +89,7 @@ impl Session {
         change.put_inode(parent, dir);
         let seq = change.apply_named()?;
         self.nodes.looked_up(ino);
-        Ok((seq, self.attr_of(ino, row)?))
+        Ok((seq, self.attr_of(ino, row, None)))
     }
 
     /// The mode of a new inode, after the umask or the directory's default ACL; the ACLs it gets are put

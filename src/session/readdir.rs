@@ -89,8 +89,8 @@ impl Session {
     fn list_entry(&self, entry: Entry, cookie: u64, attrs: bool, emit: Emit<'_>) -> Result<bool> {
         let ino = entry.row.ino;
         let attr = match attrs {
-            true => match self.find_row(ino)? {
-                Some(row) => Some(self.attr_of(ino, row)?),
+            true => match self.find_attr(ino)? {
+                Some(attr) => Some(attr),
                 None => return Ok(true),
             },
             false => None,

@@ -20,11 +20,11 @@ use super::node::{Node, Nodes, Use};
 use super::status::{Cache, Unstored};
 use super::table::Table;
 use super::{Session, SessionError, SessionOptions};
-use crate::content::{Content, ContentConfig, ContentError, File};
+use crate::content::{Content, ContentConfig, ContentError, File, Live};
 use crate::journal::Journal;
 use crate::log::blobs::BlobNames;
 use crate::log::ids::Ino;
-use crate::log::row::{InodeRow, Time};
+use crate::log::row::Time;
 use crate::log::source::Seq;
 use crate::store::ObjectStore;
 use parking_lot::Mutex;
@@ -147,13 +147,9 @@ impl Drop for Slot {
 
 /// What the namespace asks of the data path.
 impl Session {
-    /// Puts the live size, mtime and ctime of a changed file over its captured row, and returns the bytes
-    /// of it that are not holes; `None`: the row says it all.
-    pub(super) fn overlay(&self, node: &Node, row: &mut InodeRow) -> Option<u64> {
-        let file = node.file.file.lock().clone()?;
-        let live = file.live()?;
-        (row.size, row.mtime, row.ctime) = (live.size, live.mtime, row.ctime.max(live.ctime));
-        Some(row.allocated.saturating_add(live.dirty).min(live.size))
+    /// Size and times of changed content, which come before those of its row; `None`: the row says it all.
+    pub(super) fn live(&self, node: &Node) -> Option<Live> {
+        node.file.file.lock().clone()?.live()
     }
 
     /// utimens on a file whose content may be changed: later captures keep this time.

@@ -392,6 +392,37 @@ mod tests {
         assert!(session.close(std::time::Duration::from_secs(20)).await.is_clean());
     }
 
+    /// A capture between the look at the row and the one at the live state left neither with the truth.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn stat_is_never_older_than_what_was_written() {
+        let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = Arc::new(crate::store::DirStore::new(dir.path()));
+        let session = Session::start(store, options(cache.path())).await.unwrap();
+        let new = NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
+        let made = session.create(ROOT, Ino::ROOT, b"grows", new, BOTH).get().await.unwrap();
+        let (ino, fh) = (made.0.ino, made.1.fh);
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let node = session.nodes.hold(ino);
+                while !ended.load(Ordering::SeqCst) {
+                    session.capture(&node).map(|_| ()).unwrap();
+                }
+            });
+            for n in 0..20_000 {
+                assert!(matches!(session.write(ROOT, fh, ino, n, b"x", false), Outcome::Ready(Ok(1))));
+                let size = session.getattr(ino).unwrap().size;
+                if size != n + 1 {
+                    ended.store(true, Ordering::SeqCst);
+                    panic!("{size} bytes after {} were written", n + 1);
+                }
+            }
+            ended.store(true, Ordering::SeqCst);
+        });
+        session.release(fh);
+        assert!(session.close(std::time::Duration::from_secs(20)).await.is_clean());
+    }
+
     #[test]
     fn an_inode_in_passthrough_stays_in_it() {
         assert_eq!(mode(READ, 1, false, true, false), IoMode::Passthrough);

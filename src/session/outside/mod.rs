@@ -88,22 +88,21 @@ impl Session {
 
     /// Whether the tree has at an inode what the row of the view tells of.
     fn is_as_published(&self, ino: Ino, row: &InodeRow, view: Option<&ViewRow>) -> bool {
-        view.is_some_and(|view| view.ino == ino && view.version == row.version)
-            && !self.is_uncaptured(ino, row)
+        view.is_some_and(|view| view.ino == ino && view.version == row.version) && !self.is_uncaptured(ino)
     }
 
     /// Whether content of an inode changed since its row was written.
-    fn is_uncaptured(&self, ino: Ino, row: &InodeRow) -> bool {
-        self.nodes.get(ino).is_some_and(|node| self.overlay(&node, &mut row.clone()).is_some())
+    fn is_uncaptured(&self, ino: Ino) -> bool {
+        self.nodes.get(ino).is_some_and(|node| self.live(&node).is_some())
     }
 
     /// Whether all content of a file is what the object `key` had when it was imported: with the object
     /// that content is gone, and there is nothing of ours to keep.
-    fn hangs_on(&self, key: &str, ino: Ino, row: &InodeRow) -> Result<bool> {
+    fn hangs_on(&self, key: &str, ino: Ino) -> Result<bool> {
         let of_key = |blob: &Blob| matches!(blob, Blob::Object { key: k, .. } if k == key);
         let extents = self.journal.extents(ino, 0..u64::MAX)?;
         let all = !extents.is_empty() && extents.iter().all(|(_, extent)| of_key(&extent.blob));
-        Ok(all && !self.is_uncaptured(ino, row))
+        Ok(all && !self.is_uncaptured(ino))
     }
 
     /// The inode at `path` and its row.

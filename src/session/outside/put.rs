@@ -70,7 +70,7 @@ impl Session {
             (false, true) => Ok(Placed::Shadowed),
             (true, false) if !self.gives_way(&object.path, ino, &row)? => Ok(Placed::Shadowed),
             (false, false)
-                if !self.is_as_published(ino, &row, expect) && !self.hangs_on(&object.key, ino, &row)? =>
+                if !self.is_as_published(ino, &row, expect) && !self.hangs_on(&object.key, ino)? =>
             {
                 Ok(Placed::Conflict)
             }

@@ -38,7 +38,7 @@ impl Session {
         };
         let empty = !marker || self.journal.entries(ino, 0, 1)?.is_empty();
         let ours = !trusted || !empty || !self.is_as_published(ino, &row, Some(expect));
-        if ours && !self.hangs_on(key, ino, &row)? {
+        if ours && !self.hangs_on(key, ino)? {
             change.apply()?;
             return Ok(Removed::PublishAgain);
         }

@@ -10,8 +10,14 @@ use std::ffi::OsString;
 /// Mounts; `argv` is the whole command line, for the daemon and for starting over.
 pub fn run(args: MountArgs, flags: MountFlags, argv: &[OsString]) -> Result<Exit, Failure> {
     if !args.daemon && !args.foreground {
-        let variables = environment::missing(&args)?;
-        return daemon::start(argv, &variables);
+        // The daemon tells the supervisor; only without one is it ours to do.
+        return match environment::missing(&args) {
+            Ok(variables) => daemon::start(argv, &variables),
+            Err(failure) => {
+                Supervisor::of(&args)?.failed(&failure);
+                Err(failure)
+            }
+        };
     }
     // Before anything opens descriptors of its own.
     let supervisor = Supervisor::of(&args)?;

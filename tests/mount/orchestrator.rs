@@ -3,7 +3,7 @@
 
 use crate::support::mount::is_mounted;
 use crate::support::relay::Act;
-use crate::support::{Ran, World, eventually, sh};
+use crate::support::{Ran, World, eventually, run_by, sh};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs::{self, File};
@@ -18,14 +18,7 @@ use std::time::{Duration, Instant};
 fn with_descriptor(command: &Command, redirect: &str) -> Command {
     let mut shell = Command::new("bash");
     shell.args(["-c", &format!("exec \"$@\" {redirect}"), "bash"]);
-    shell.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell
+    run_by(shell, command)
 }
 
 fn fifo(world: &World) -> String {
@@ -94,6 +87,15 @@ fn ready_fd_gets_the_failure_and_whether_to_retry() {
         assert_eq!((&said["ready"], &said["exit"]), (&false.into(), &exit.into()), "{line}");
         assert_eq!(said["retry"], exit == 6, "{line}");
         assert!(said["error"].as_str().is_some_and(|why| why.contains("cannot mount")), "{line}");
+    }
+    // Neither is a failure before there is a daemon kept from it.
+    for words in [&["-f"][..], &[]] {
+        let reader = read_in_background(&path);
+        let mut command = world.command(["mount", "--ready-fd=7", "--environment-file=/no/such/file"]);
+        command.args(words).arg(&world.store).arg(&host.mountpoint);
+        Ran::of(&mut with_descriptor(&command, &format!("7>'{path}'"))).exits(5).says(&["/no/such/file"]);
+        let line = reader.join().expect("no panic");
+        assert!(line.contains("\"ready\":false,\"exit\":5"), "{line:?}");
     }
     for wrong in ["1", "x", "77"] {
         let ran = host.run_mount(&["-f", "--ready-fd", wrong]);

@@ -1,7 +1,7 @@
 //! The units of packaging/systemd, as systemd itself reads them.
 
 use crate::support::world::binary;
-use crate::support::{Ran, World};
+use crate::support::{Ran, World, run_by};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -84,4 +84,28 @@ fn the_service_is_hardened_but_its_mount_is_seen_by_all() {
     for code in ["5", "7"] {
         assert!(prevented.split(' ').any(|c| c == code), "exit {code} is restarted");
     }
+}
+
+#[test]
+fn the_capabilities_that_the_service_keeps_are_enough() {
+    let world = World::new("units-capabilities");
+    let text = fs::read_to_string(installed(&world).join("cwdfs@.service")).expect("a unit");
+    let kept = text.lines().find_map(|l| l.strip_prefix("CapabilityBoundingSet=")).expect("it is set");
+    let kept: String =
+        kept.split(' ').map(|cap| format!(",+{}", cap.trim_start_matches("CAP_").to_lowercase())).collect();
+    let mut runner = Command::new("setpriv");
+    runner.args(["--no-new-privs", &format!("--bounding-set=-all{kept}"), "--"]);
+    let host = world.host("a");
+    let mount = host.start(run_by(runner, &host.mount_command(&["--allow-other"]))).expect("mounts");
+    let bounding =
+        fs::read_to_string(format!("/proc/{}/status", mount.pid().as_raw_nonzero())).expect("read");
+    assert!(!bounding.contains("CapBnd:\t000001ff"), "nothing was taken from it: {bounding}");
+    fs::write(mount.path("f"), "x").expect("write");
+    std::os::unix::fs::chown(mount.path("f"), Some(4242), Some(4242)).expect("owners are what callers say");
+    fs::write(mount.path("f"), vec![7; 9 << 20]).expect("write");
+    assert_eq!(fs::read(mount.path("f")).expect("read").len(), 9 << 20);
+    let status = mount.status();
+    let off = status["passthrough_off_because"].as_str().unwrap_or_default();
+    assert!(!off.contains("CAP_SYS_ADMIN"), "{off}");
+    mount.unmount();
 }

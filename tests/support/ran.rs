@@ -83,6 +83,18 @@ impl std::fmt::Display for Ran {
     }
 }
 
+/// The same command, as the last words of another program that runs it.
+pub fn run_by(mut runner: Command, command: &Command) -> Command {
+    runner.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => runner.env(name, value),
+            None => runner.env_remove(name),
+        };
+    }
+    runner
+}
+
 /// Runs a shell script in a directory and panics when any command of it fails.
 #[track_caller]
 pub fn sh(dir: &Path, script: &str) -> String {

@@ -10,6 +10,9 @@ use std::process::Command;
 fn installed(world: &World) -> PathBuf {
     let dir = world.local("units");
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd");
+    let drop_ins = dir.join("cwdfs@.service.d");
+    fs::create_dir_all(&drop_ins).expect("mkdir");
+    fs::copy(units.join("credentials.conf"), drop_ins.join("credentials.conf")).expect("copy");
     for name in ["cwdfs@.service", "mnt-sid42.mount"] {
         let text = fs::read_to_string(units.join(name)).expect("a unit");
         let binary = binary();

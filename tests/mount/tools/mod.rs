@@ -2,5 +2,6 @@
 //! run in the way the seed draws, at full size in every way, and its tree again after the machine was lost.
 
 mod acknowledged;
+mod lmdb;
 mod sqlite;
 mod transcripts;

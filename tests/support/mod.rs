@@ -13,7 +13,7 @@ pub mod way;
 pub mod witness;
 pub mod world;
 
-pub use ran::{Ran, run_by, sh};
+pub use ran::{Ran, bash, run_by, sh};
 pub use tree::Tree;
 pub use world::{World, full};
 

@@ -98,6 +98,11 @@ pub fn run_by(mut runner: Command, command: &Command) -> Command {
 /// Runs a shell script in a directory and panics when any command of it fails.
 #[track_caller]
 pub fn sh(dir: &Path, script: &str) -> String {
+    Ran::of(&mut bash(dir, script)).ok().out
+}
+
+/// A shell script in a directory, which ends at the first command that fails.
+pub fn bash(dir: &Path, script: &str) -> Command {
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", script]).current_dir(dir);
     // A git of the tests' own: no configuration of the machine or the user, fixed names.
@@ -110,5 +115,5 @@ pub fn sh(dir: &Path, script: &str) -> String {
     for role in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{role}_NAME"), "Test").env(format!("GIT_{role}_EMAIL"), "test@example.com");
     }
-    Ran::of(&mut command).ok().out
+    command
 }

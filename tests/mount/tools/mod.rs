@@ -2,6 +2,7 @@
 //! run in the way the seed draws, at full size in every way, and its tree again after the machine was lost.
 
 mod acknowledged;
+mod git;
 mod lmdb;
 mod sqlite;
 mod transcripts;

@@ -40,6 +40,7 @@ pub struct World {
     relay: Option<Relay>,
     endpoint: String,
     dir: PathBuf,
+    mounts: PathBuf,
 }
 
 impl World {
@@ -51,6 +52,14 @@ impl World {
     /// A world whose hosts talk to the store through a relay.
     pub fn with_relay(name: &str) -> World {
         World::make(name, true)
+    }
+
+    /// As [`World::with_relay`], with its mount points and local directories where any user gets to, wherever
+    /// this project lies.
+    pub fn for_any_user(name: &str) -> World {
+        let mut world = World::make(name, true);
+        world.mounts = std::env::temp_dir().join(format!("cwdfs-{}", world.prefix));
+        world
     }
 
     fn make(name: &str, relayed: bool) -> World {
@@ -66,7 +75,15 @@ impl World {
         BUCKET_MADE.call_once(|| witness.create_bucket());
         let relay = relayed.then(|| Relay::start(server.address()).expect("a relay"));
         let endpoint = relay.as_ref().map_or_else(|| server.endpoint(), Relay::endpoint);
-        World { witness, store: format!("{BUCKET}:{prefix}"), prefix, relay, endpoint, dir }
+        World {
+            witness,
+            store: format!("{BUCKET}:{prefix}"),
+            prefix,
+            relay,
+            endpoint,
+            mounts: dir.clone(),
+            dir,
+        }
     }
 
     /// The URL at which the hosts reach the store.
@@ -86,15 +103,15 @@ impl World {
 
     /// A machine by name: the same name is the same machine.
     pub fn host(&self, name: &str) -> Host<'_> {
-        let dir = self.dir.join(name);
-        let host = Host { world: self, cache: dir.join("cache"), mountpoint: dir.join("mnt") };
+        let mountpoint = self.mounts.join(name).join("mnt");
+        let host = Host { world: self, cache: self.dir.join(name).join("cache"), mountpoint };
         fs::create_dir_all(&host.mountpoint).expect("a mount point");
         host
     }
 
     /// A directory on the local disk for the test's own use.
     pub fn local(&self, name: &str) -> PathBuf {
-        let dir = self.dir.join("local").join(name);
+        let dir = self.mounts.join("local").join(name);
         fs::create_dir_all(&dir).expect("a local directory");
         dir
     }
@@ -132,6 +149,7 @@ impl Drop for World {
         // A failed test's caches and logs are worth a look, and a mount may still be inside.
         if !std::thread::panicking() && std::env::var_os("CWDFS_TEST_KEEP").is_none() {
             let _ = fs::remove_dir_all(&self.dir);
+            let _ = fs::remove_dir_all(&self.mounts);
         }
     }
 }

@@ -4,5 +4,6 @@
 mod acknowledged;
 mod git;
 mod lmdb;
+mod postgres;
 mod sqlite;
 mod transcripts;

@@ -248,8 +248,11 @@ mod tests {
     #[test]
     fn ours_become_words() {
         let (words, flags) =
-            translated("endpoint=http://h:1/,allow_other,commit_interval=2s,ro").expect("known");
-        assert_eq!(words, ["--endpoint=http://h:1/", "--allow-other", "--commit-interval=2s", "--read-only"]);
+            translated("endpoint=http://h:1/,allow_other,commit_interval=2s,ro,uid=7").expect("known");
+        assert_eq!(
+            words,
+            ["--endpoint=http://h:1/", "--allow-other", "--commit-interval=2s", "--read-only", "--uid=7"]
+        );
         assert_eq!(flags, DEFAULT);
     }
 

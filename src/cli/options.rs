@@ -201,7 +201,17 @@ pub struct MountArgs {
         value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
     pub allow_other: bool,
 
-    /// Options as mount(8) passes them, separated by commas: those above (`endpoint=…,allow_other,ro`), and
+    /// Show everything as this user's, whoever is stored. What is stored stays, for mounts without it; what is
+    /// made gets the stored owner of its directory (a new session is this user's); a chown to this user
+    /// changes nothing, to another is stored
+    #[arg(long, env = "CWDFS_UID", value_name = "ID", value_parser = values::id, help_heading = MOUNT)]
+    pub uid: Option<u32>,
+
+    /// The same for the group
+    #[arg(long, env = "CWDFS_GID", value_name = "ID", value_parser = values::id, help_heading = MOUNT)]
+    pub gid: Option<u32>,
+
+    /// Options as mount(8) passes them, separated by commas: those above (`endpoint=…,uid=1001,ro`), and
     /// the generic ones; nosuid and nodev are the default
     #[arg(short, env = "CWDFS_OPTIONS", value_name = "OPTS", help_heading = MOUNT)]
     pub options: Vec<String>,

@@ -13,7 +13,7 @@ use crate::control::server;
 use crate::fuse::sys::{MountSpec, Unmount};
 use crate::fuse::{self, FuseOptions, Passthrough, Served};
 use crate::log::lease::Succession;
-use crate::session::{KeepOptions, Session, SessionOptions};
+use crate::session::{KeepOptions, Owners, Session, SessionOptions};
 use crate::view::{View, ViewOptions};
 use ignore::gitignore::Gitignore;
 use rustix::mount::MountFlags;
@@ -211,6 +211,7 @@ fn session_options(plan: &Plan) -> SessionOptions {
         lease_ttl: args.lease_ttl,
         succession: succession(args),
         park_after: args.park_after.0,
+        owners: Owners { uid: args.uid, gid: args.gid },
         read_only: args.read_only,
         follow_interval: FOLLOW,
         keep: if args.keep_for_tests { KeepOptions::for_tests() } else { KeepOptions::default() },

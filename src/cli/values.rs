@@ -31,6 +31,15 @@ pub fn after(text: &str) -> Result<After, String> {
     duration(text).map(|d| After(Some(d))).map_err(|e| format!("{e}, or never"))
 }
 
+/// A user's or group's number.
+pub fn id(text: &str) -> Result<u32, String> {
+    match text.trim().parse() {
+        // The number that stands for "none".
+        Ok(u32::MAX) | Err(_) => Err(format!("{text}: no number of a user or group; write 1001")),
+        Ok(id) => Ok(id),
+    }
+}
+
 /// The least that a cache can work with, bytes.
 const LEAST_CACHE: u64 = 16 << 20;
 
@@ -112,6 +121,14 @@ mod tests {
         assert_eq!(after("never"), Ok(After(None)));
         assert_eq!(after("30s"), Ok(After(Some(Duration::from_secs(30)))));
         assert!(after("now").is_err_and(|e| e.contains("never")));
+    }
+
+    #[test]
+    fn ids_are_numbers() {
+        assert_eq!((id("0"), id(" 1001 "), id("4294967294")), (Ok(0), Ok(1001), Ok(u32::MAX - 1)));
+        for wrong in ["", "root", "-1", "4294967295", "4294967296", "1.5"] {
+            assert!(id(wrong).is_err_and(|e| e.contains("1001")), "{wrong}");
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Session {
     fn set_row_now(&self, caller: Caller, ino: Ino, set: &SetAttr) -> Result<(Option<Seq>, Attr)> {
         let mut change = self.change()?;
         let mut row = change.inode(ino)?;
-        set_owner(caller, &mut row, set);
+        self.set_owner(caller, &mut row, set);
         if let Some(mode) = set.mode {
             row.mode = row.mode & libc::S_IFMT | mode & 0o7777;
             self.chmod_acl(&mut change, ino, row.mode)?;
@@ -126,6 +126,18 @@ impl Session {
         Ok((seq, self.attr(ino)?))
     }
 
+    /// chown: the owners, and the set-id bits that a new owner must not inherit.
+    fn set_owner(&self, caller: Caller, row: &mut InodeRow, set: &SetAttr) {
+        if set.uid.is_none() && set.gid.is_none() {
+            return;
+        }
+        let owners = self.options.owners;
+        if row.mode & libc::S_IFMT != libc::S_IFDIR {
+            row.mode = without_set_id(row.mode, !in_group(caller, owners.shown(row).1));
+        }
+        owners.chown(row, set);
+    }
+
     /// chmod of an inode with an access ACL changes the list too.
     fn chmod_acl(&self, change: &mut Change<'_>, ino: Ino, mode: u32) -> Result<()> {
         if mode & libc::S_IFMT == libc::S_IFLNK {
@@ -145,18 +157,6 @@ const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
 
 /// The longest file: what a signed 64-bit offset reaches.
 pub(super) const MAX_FILE: u64 = i64::MAX as u64;
-
-/// chown: the owners, and the set-id bits that a new owner must not inherit.
-fn set_owner(caller: Caller, row: &mut InodeRow, set: &SetAttr) {
-    if set.uid.is_none() && set.gid.is_none() {
-        return;
-    }
-    if row.mode & libc::S_IFMT != libc::S_IFDIR {
-        row.mode = without_set_id(row.mode, !in_group(caller, row.gid));
-    }
-    row.uid = set.uid.unwrap_or(row.uid);
-    row.gid = set.gid.unwrap_or(row.gid);
-}
 
 /// The mode without set-user-id, and without set-group-id where a group may execute (without that it once
 /// meant mandatory locking, which stays unless `all`).

@@ -109,7 +109,9 @@ impl Session {
         match self.journal.inode(ino)? {
             Some(row) => Ok(Some(row)),
             // A follower of a prefix that holds no session yet shows an empty root.
-            None if ino == Ino::ROOT && self.writer.is_none() => Ok(Some(super::make::root_row())),
+            None if ino == Ino::ROOT && self.writer.is_none() => {
+                Ok(Some(super::make::root_row(self.options.owners.of_nobody())))
+            }
             // It may have lost its last name between the two looks.
             None => Ok(orphan()),
         }

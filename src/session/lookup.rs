@@ -79,12 +79,13 @@ impl Session {
             libc::S_IFREG => (row.size, bytes),
             _ => (0, 0),
         };
+        let (uid, gid) = self.options.owners.shown(&row);
         Attr {
             ino,
             mode: row.mode,
             nlink: row.nlink,
-            uid: row.uid,
-            gid: row.gid,
+            uid,
+            gid,
             rdev: row.rdev,
             size,
             // In whole blocks of 4 KiB, as programs expect.

@@ -67,10 +67,11 @@ impl Session {
         let home = change.put_entry(parent, name, ino, mode);
         let now = change.now();
         let is_dir = mode & libc::S_IFMT == libc::S_IFDIR;
+        let (uid, gid) = self.options.owners.of_new(caller, &dir);
         let row = InodeRow {
             mode,
-            uid: caller.uid,
-            gid: if dir.mode & libc::S_ISGID != 0 { dir.gid } else { caller.gid },
+            uid,
+            gid,
             nlink: if is_dir { 2 } else { 1 },
             rdev: new.rdev,
             size: new.target.len() as u64,
@@ -174,13 +175,13 @@ fn check_kind(new: &NewNode) -> Result<()> {
     }
 }
 
-/// A new session's root: the mounting user's.
-pub(super) fn root_row() -> InodeRow {
+/// A new session's root.
+pub(super) fn root_row((uid, gid): (u32, u32)) -> InodeRow {
     let now = now();
     InodeRow {
         mode: libc::S_IFDIR | 0o755,
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
+        uid,
+        gid,
         nlink: 2,
         rdev: 0,
         size: 0,

@@ -29,6 +29,7 @@ mod node;
 mod open;
 pub mod options;
 pub mod outside;
+mod owners;
 mod path;
 mod readdir;
 mod reads;
@@ -42,6 +43,7 @@ pub use close::CloseReport;
 pub use error::SessionError;
 pub use invalidate::Queue;
 pub use options::{Durability, KeepOptions, SessionOptions};
+pub use owners::Owners;
 
 use crate::journal::Journal;
 use crate::log::blobs::BlobNames;

@@ -1,5 +1,6 @@
 //! How a session is opened.
 
+use super::owners::Owners;
 use crate::log::lease::Succession;
 use ignore::gitignore::Gitignore;
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ pub struct SessionOptions {
     pub succession: Succession,
     /// Park the lease after this long without change; `None`: never.
     pub park_after: Option<Duration>,
+    /// Whom everything is shown to belong to.
+    pub owners: Owners,
     /// Follow a writer instead of being one.
     pub read_only: bool,
     /// A follower's longest time between polls.

@@ -95,7 +95,8 @@ impl Session {
         let mut change = self.change()?;
         let mut row = change.inode(ino)?;
         if is_acl(name) {
-            set_acl(&mut change, caller, ino, &mut row, name, value)?;
+            let in_group = in_group(caller, self.options.owners.shown(&row).1);
+            set_acl(&mut change, in_group, ino, &mut row, name, value)?;
         } else {
             let there = self.find_xattr(ino, name)?.is_some();
             match (mode, there) {
@@ -154,10 +155,10 @@ fn check_name(name: &[u8]) -> Result<()> {
     }
 }
 
-/// Sets an ACL, and the permission bits that an access ACL means.
+/// Sets an ACL, and the permission bits that an access ACL means; the caller is `in_group` of the inode.
 fn set_acl(
     change: &mut Change<'_>,
-    caller: Caller,
+    in_group: bool,
     ino: Ino,
     row: &mut InodeRow,
     name: &[u8],
@@ -177,7 +178,7 @@ fn set_acl(
     }
     if let Some(acl) = &acl {
         let mode = row.mode & !0o777 | acl.mode();
-        row.mode = if in_group(caller, row.gid) { mode } else { mode & !libc::S_ISGID };
+        row.mode = if in_group { mode } else { mode & !libc::S_ISGID };
         row.version += 1;
     }
     let stored = acl.filter(|acl| !acl.is_mode_only()).map(|acl| acl.encode());

@@ -65,6 +65,7 @@ impl Subject {
             lease_ttl: Duration::from_secs(15),
             succession: cwdfs::log::lease::Succession::AtOnce,
             park_after: None,
+            owners: Default::default(),
             read_only: false,
             follow_interval: Duration::from_secs(5),
             keep: KeepOptions::for_tests(),

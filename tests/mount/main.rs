@@ -17,6 +17,7 @@ mod inspect;
 mod keeper;
 mod modes;
 mod orchestrator;
+mod owners;
 mod posix;
 mod random_io;
 mod relay;

@@ -11,7 +11,19 @@ use std::time::{Duration, UNIX_EPOCH};
 
 /// Clones this project's repository and goes on working in it: branches, commits, a merge, a repack.
 pub fn git(dir: &Path) {
-    let source = env!("CARGO_MANIFEST_DIR");
+    git_from(dir, Path::new(env!("CARGO_MANIFEST_DIR")));
+}
+
+/// A copy of this project's repository that belongs to a user, for [`git_from`].
+pub fn source_of(copy: &Path, uid: u32) {
+    let (source, copy) = (env!("CARGO_MANIFEST_DIR"), copy.display());
+    let clone = "git -c safe.directory='*' clone -q --bare --no-local";
+    sh(Path::new("/"), &format!("{clone} 'file://{source}' '{copy}' && chown -R {uid}:{uid} '{copy}'"));
+}
+
+/// As [`git`], from a repository of the caller's.
+pub fn git_from(dir: &Path, source: &Path) {
+    let source = source.display();
     sh(
         dir,
         &format!(

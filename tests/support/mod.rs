@@ -9,6 +9,7 @@ pub mod ran;
 pub mod relay;
 pub mod seaweed;
 pub mod tree;
+pub mod user;
 pub mod way;
 pub mod witness;
 pub mod world;

@@ -26,6 +26,7 @@ type Daemon = Arc<Mutex<Option<Child>>>;
 /// A session mounted by a daemon of ours. Dropping it kills the daemon and takes the mount away.
 pub struct Mount<'w> {
     world: &'w World,
+    host: Host<'w>,
     mountpoint: PathBuf,
     cache: PathBuf,
     log: PathBuf,
@@ -37,7 +38,7 @@ pub struct Mount<'w> {
 
 impl<'w> Mount<'w> {
     /// Runs a foreground mount until it answers; the error is how the command ended instead.
-    pub fn start(world: &'w World, host: &Host<'_>, mut command: Command) -> Result<Mount<'w>, Ran> {
+    pub fn start(world: &'w World, host: &Host<'w>, mut command: Command) -> Result<Mount<'w>, Ran> {
         let log = host.mountpoint.with_file_name(format!("daemon-{}.log", unique()));
         let file = File::create(&log).expect("a log file");
         let copy = file.try_clone().expect("a second handle of the log file");
@@ -49,9 +50,11 @@ impl<'w> Mount<'w> {
         let daemon = Arc::new(Mutex::new(Some(child)));
         watch(&daemon);
         let (mountpoint, cache) = (host.mountpoint.clone(), host.cache.clone());
-        let mut mount = Mount { world, mountpoint, cache, log, daemon, pid, ready_after: Duration::ZERO };
-        // A dead mount that is still there is mounted, but does not answer.
-        while !is_mounted(&mount.mountpoint) || fs::metadata(&mount.mountpoint).is_err() {
+        let host = host.clone();
+        let mut mount =
+            Mount { world, host, mountpoint, cache, log, daemon, pid, ready_after: Duration::ZERO };
+        // A dead mount that is still there is mounted, and its attributes may be known; but it answers nothing.
+        while !is_mounted(&mount.mountpoint) || rustix::fs::statfs(&mount.mountpoint).is_err() {
             if let Some(status) = mount.ended() {
                 let (err, took) = (mount.log(), start.elapsed());
                 return Err(Ran { line, code: status.code(), out: String::new(), err, took });
@@ -106,7 +109,7 @@ impl<'w> Mount<'w> {
 
     /// `cwdfs COMMAND OPTIONS... MOUNTPOINT`, run to its end.
     pub fn run(&self, command: &str, options: &[&str]) -> Ran {
-        Ran::of(self.world.command([command]).args(options).arg(&self.mountpoint))
+        self.host.run(command, options)
     }
 
     /// `cwdfs flush`: everything changed so far is in the store.
@@ -191,7 +194,12 @@ impl<'w> Mount<'w> {
     /// Takes the mount away without asking the daemon.
     pub fn detach(&self) {
         while is_mounted(&self.mountpoint) {
-            if rustix::mount::unmount(&self.mountpoint, UnmountFlags::DETACH).is_err() {
+            if rustix::mount::unmount(&self.mountpoint, UnmountFlags::DETACH).is_ok() {
+                continue;
+            }
+            // Not root: the helper may.
+            let helper = Command::new("fusermount3").args(["-u", "-z"]).arg(&self.mountpoint).status();
+            if !helper.is_ok_and(|status| status.success()) {
                 return;
             }
         }
@@ -240,7 +248,7 @@ fn watch(daemon: &Daemon) {
 
 /// Whether a FUSE file system is mounted at this path, dead or alive.
 pub fn is_mounted(path: &Path) -> bool {
-    let table = fs::read_to_string("/proc/self/mountinfo").expect("read the mount table");
+    let table = fs::read_to_string("/proc/thread-self/mountinfo").expect("read the mount table");
     table.lines().any(|line| {
         let mut words = line.split(' ');
         let here = words.nth(4).is_some_and(|p| Path::new(&p.replace("\\040", " ")) == path);

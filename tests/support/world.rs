@@ -103,8 +103,16 @@ impl World {
 
     /// A machine by name: the same name is the same machine.
     pub fn host(&self, name: &str) -> Host<'_> {
-        let mountpoint = self.mounts.join(name).join("mnt");
-        let host = Host { world: self, cache: self.dir.join(name).join("cache"), mountpoint };
+        let (cache, mountpoint) = (self.dir.join(name).join("cache"), self.mounts.join(name).join("mnt"));
+        let host = Host { world: self, cache, mountpoint, program: binary(), home: self.dir.clone() };
+        fs::create_dir_all(&host.mountpoint).expect("a mount point");
+        host
+    }
+
+    /// The machine of the user whose home this is, who runs `program`.
+    pub fn host_of(&self, program: PathBuf, home: &Path) -> Host<'_> {
+        let (cache, mountpoint) = (home.join("cache"), home.join("mnt"));
+        let host = Host { world: self, cache, mountpoint, program, home: home.to_owned() };
         fs::create_dir_all(&host.mountpoint).expect("a mount point");
         host
     }
@@ -118,11 +126,16 @@ impl World {
 
     /// `cwdfs ARGS` with this world's endpoint and credentials and nothing else from the environment.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = self.command_of(&binary(), &self.dir);
         command.args(args);
+        command
+    }
+
+    fn command_of(&self, program: &Path, home: &Path) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text.starts_with("CWDFS_") || text.starts_with("AWS_") {
+            if ["CWDFS_", "AWS_", "XDG_"].iter().any(|ours| text.starts_with(ours)) {
                 command.env_remove(&name);
             }
         }
@@ -134,7 +147,7 @@ impl World {
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("AWS_CONFIG_FILE", "/dev/null")
             .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-            .env("HOME", &self.dir);
+            .env("HOME", home);
         command
     }
 
@@ -155,12 +168,15 @@ impl Drop for World {
 }
 
 /// A machine: a cache directory and a mount point.
+#[derive(Clone)]
 pub struct Host<'w> {
     world: &'w World,
     /// Its cache directory.
     pub cache: PathBuf,
     /// Where it mounts the session.
     pub mountpoint: PathBuf,
+    program: PathBuf,
+    home: PathBuf,
 }
 
 impl<'w> Host<'w> {
@@ -175,7 +191,8 @@ impl<'w> Host<'w> {
 
     /// The command of [`Host::mount`], to change before it is started with [`Host::start`].
     pub fn mount_command(&self, options: &[&str]) -> Command {
-        let mut command = self.world.command(["mount", "--foreground"]);
+        let mut command = self.command("mount");
+        command.arg("--foreground");
         command.arg("--cache-dir").arg(&self.cache).args(options);
         command.arg(&self.world.store).arg(&self.mountpoint);
         command
@@ -188,14 +205,21 @@ impl<'w> Host<'w> {
 
     /// Runs a mount that is expected to fail, or to leave a daemon, to its end.
     pub fn run_mount(&self, options: &[&str]) -> Ran {
-        let mut command = self.world.command(["mount"]);
+        let mut command = self.command("mount");
         command.arg("--cache-dir").arg(&self.cache).args(options);
         Ran::of(command.arg(&self.world.store).arg(&self.mountpoint))
     }
 
     /// `cwdfs COMMAND OPTIONS... MOUNTPOINT`, run to its end.
     pub fn run(&self, command: &str, options: &[&str]) -> Ran {
-        Ran::of(self.world.command([command]).args(options).arg(&self.mountpoint))
+        Ran::of(self.command(command).args(options).arg(&self.mountpoint))
+    }
+
+    /// `cwdfs COMMAND`, as it is run on this machine.
+    pub fn command(&self, command: &str) -> Command {
+        let mut run = self.world.command_of(&self.program, &self.home);
+        run.arg(command);
+        run
     }
 
     /// Deletes everything this machine has kept.

@@ -3,6 +3,7 @@
 use crate::published::{count, noise};
 use crate::rig::{Host, Rig, by_hand};
 use crate::tree::assert_published;
+use cwdfs::session::Owners;
 use cwdfs::session::api::*;
 use cwdfs::store::Kind;
 use cwdfs::store::faulty::{Fault, Point, Rule};
@@ -124,6 +125,29 @@ fn headers_that_come_late_do_not_undo_what_was_done_here() {
     assert_eq!((attr(&host, "chmodded").mode, attr(&host, "chmodded").uid), (0o100600, 12));
     assert_eq!((attr(&host, "there").mode, host.text("there")), (0o100755, "theirs".into()));
     assert_published(&host, &rig.client);
+    host.unmount();
+}
+
+#[test]
+fn headers_that_a_later_mount_reads_tell_the_owner_whoever_mounts() {
+    let mut rig = Rig::new();
+    rig.client.put_with("f", b"theirs", &[("mode", "33261"), ("uid", "12"), ("gid", "13")]);
+    let options = ViewOptions { headers_wait: Duration::from_millis(50), ..by_hand() };
+    let mut held = None;
+    let host = rig.try_mount(options, |store| held = Some(store.hold_on("head", "", Point::Before)));
+    let host = host.unwrap();
+    assert_eq!(attr(&host, "f").mode, 0o100644, "not known yet");
+    host.flush();
+    host.crash();
+    // The owner that the first mount took for granted is not the one that this one would take.
+    rig.owners = Owners { uid: Some(1001), gid: Some(1002) };
+    let host = rig.mount();
+    host.refresh();
+    assert_eq!((attr(&host, "f").uid, attr(&host, "f").gid), (1001, 1002));
+    host.unmount();
+    rig.owners = Owners::default();
+    let host = rig.mount();
+    assert_eq!((attr(&host, "f").mode, attr(&host, "f").uid, attr(&host, "f").gid), (0o100755, 12, 13));
     host.unmount();
 }
 

@@ -3,7 +3,7 @@
 use crate::outside::Client;
 use cwdfs::log::ids::Ino;
 use cwdfs::session::api::*;
-use cwdfs::session::{Durability, KeepOptions, Session, SessionError, SessionOptions};
+use cwdfs::session::{Durability, KeepOptions, Owners, Session, SessionError, SessionOptions};
 use cwdfs::store::faulty::FaultyStore;
 use cwdfs::store::{DirStore, ObjectStore};
 use cwdfs::view::{Imported, View, ViewOptions, ViewStatus};
@@ -22,6 +22,8 @@ pub const LONG: Duration = Duration::from_secs(30);
 pub struct Rig {
     dir: tempfile::TempDir,
     cache: u32,
+    /// Whom mounts show everything to belong to.
+    pub owners: Owners,
     /// An outside client of the store, which nothing disturbs.
     pub client: Client,
 }
@@ -51,7 +53,7 @@ impl Rig {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let client = Client::new(&dir.path().join("store"));
-        Rig { dir, cache: 0, client }
+        Rig { dir, cache: 0, owners: Owners::default(), client }
     }
 
     /// Mounts what is in the store, with the machine's cache.
@@ -115,6 +117,7 @@ impl Rig {
             lease_ttl: Duration::from_secs(15),
             succession: cwdfs::log::lease::Succession::AtOnce,
             park_after: None,
+            owners: self.owners,
             read_only: false,
             follow_interval: Duration::from_secs(5),
             passthrough: false,

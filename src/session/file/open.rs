@@ -357,6 +357,7 @@ mod tests {
             lease_ttl: std::time::Duration::from_secs(15),
             succession: crate::log::lease::Succession::AtOnce,
             park_after: None,
+            owners: Default::default(),
             read_only: false,
             follow_interval: std::time::Duration::from_secs(5),
             keep: Default::default(),

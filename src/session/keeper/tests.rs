@@ -32,6 +32,7 @@ fn options(cache: &Path, timeout: Duration) -> SessionOptions {
         lease_ttl: Duration::from_secs(15),
         succession: crate::log::lease::Succession::AtOnce,
         park_after: None,
+        owners: Default::default(),
         read_only: false,
         follow_interval: Duration::from_secs(5),
         keep: KeepOptions {

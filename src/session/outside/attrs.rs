@@ -27,8 +27,8 @@ const DEFAULT_DIRECTORY: u32 = 0o755;
 
 impl Outside {
     /// The inode that the object makes at `now`, still without a home. `old` is what it replaces: an owner
-    /// or mode that the object does not tell stays.
-    pub(super) fn inode(&self, old: Option<&InodeRow>, now: Time) -> InodeRow {
+    /// or mode that the object does not tell stays; else the owner is `nobody`.
+    pub(super) fn inode(&self, old: Option<&InodeRow>, nobody: (u32, u32), now: Time) -> InodeRow {
         let none = Headers::default();
         let headers = self.headers.as_ref().unwrap_or(&none);
         let kind = self.kind(headers);
@@ -51,14 +51,8 @@ impl Outside {
         let mtime = headers.mtime.unwrap_or(modified);
         InodeRow {
             mode: kind | permissions,
-            uid: headers
-                .uid
-                .or(old.map(|old| old.uid))
-                .unwrap_or_else(|| rustix::process::geteuid().as_raw()),
-            gid: headers
-                .gid
-                .or(old.map(|old| old.gid))
-                .unwrap_or_else(|| rustix::process::getegid().as_raw()),
+            uid: headers.uid.or(old.map(|old| old.uid)).unwrap_or(nobody.0),
+            gid: headers.gid.or(old.map(|old| old.gid)).unwrap_or(nobody.1),
             nlink: if is_dir(kind) { 2 } else { 1 },
             rdev: match kind {
                 libc::S_IFCHR | libc::S_IFBLK => headers.rdev.unwrap_or(0),
@@ -77,8 +71,8 @@ impl Outside {
     }
 
     /// The inode that the object makes while its headers are not read.
-    pub(super) fn guessed(&self, old: &InodeRow) -> InodeRow {
-        Outside { headers: None, ..self.clone() }.inode(None, old.ctime)
+    pub(super) fn guessed(&self, old: &InodeRow, nobody: (u32, u32)) -> InodeRow {
+        Outside { headers: None, ..self.clone() }.inode(None, nobody, old.ctime)
     }
 
     /// The type bits: only an object without bytes can be anything but a file.
@@ -118,21 +112,22 @@ mod tests {
     #[test]
     fn only_an_empty_object_is_more_than_a_file() {
         let link = Headers { target: Some(b"t".to_vec()), mode: Some(0o120777), ..Headers::default() };
-        let made = object(0, link.clone()).inode(None, Time::default());
+        let made = object(0, link.clone()).inode(None, (1, 2), Time::default());
         assert_eq!((made.mode, made.size, made.target), (0o120777, 1, b"t".to_vec()));
-        let made = object(5, link).inode(None, Time::default());
+        let made = object(5, link).inode(None, (1, 2), Time::default());
         assert_eq!((made.mode, made.size), (libc::S_IFREG | 0o777, 5));
         let fifo = Headers { mode: Some(libc::S_IFIFO | 0o600), rdev: Some(9), ..Headers::default() };
-        let made = object(0, fifo).inode(None, Time::default());
+        let made = object(0, fifo).inode(None, (1, 2), Time::default());
         assert_eq!((made.mode, made.rdev), (libc::S_IFIFO | 0o600, 0));
     }
 
     #[test]
     fn what_an_edit_does_not_tell_stays() {
         let mode = Headers { mode: Some(libc::S_IFREG | 0o755), uid: Some(7), ..Headers::default() };
-        let old = object(1, mode).inode(None, Time::default());
-        let new = object(2, Headers::default()).inode(Some(&old), Time::default());
-        assert_eq!((new.mode, new.uid, new.size), (libc::S_IFREG | 0o755, 7, 2));
+        let old = object(1, mode).inode(None, (1, 2), Time::default());
+        let new = object(2, Headers::default()).inode(Some(&old), (1, 2), Time::default());
+        assert_eq!((new.mode, new.size), (libc::S_IFREG | 0o755, 2));
+        assert_eq!((new.uid, new.gid), (7, 2), "the group was nobody's");
         assert_eq!(new.mtime, Time { sec: -1, nsec: 999_000_000 });
     }
 }

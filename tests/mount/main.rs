@@ -15,6 +15,7 @@ mod fstab;
 mod helper;
 mod inspect;
 mod keeper;
+mod locks;
 mod modes;
 mod orchestrator;
 mod owners;

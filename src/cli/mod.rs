@@ -15,6 +15,7 @@ mod finish;
 mod flush;
 mod helper;
 mod holders;
+mod init;
 mod inspect;
 mod log;
 mod mount;

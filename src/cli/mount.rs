@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::options::MountArgs;
 use super::ready::Supervisor;
-use super::{daemon, environment, serve};
+use super::{daemon, environment, init, serve};
 use rustix::mount::MountFlags;
 use std::ffi::OsString;
 
@@ -18,6 +18,10 @@ pub fn run(args: MountArgs, flags: MountFlags, argv: &[OsString]) -> Result<Exit
                 Err(failure)
             }
         };
+    }
+    // The child gets a supervisor's descriptor with all others.
+    if !args.daemon && init::is_first() {
+        return init::run(argv);
     }
     // Before anything opens descriptors of its own.
     let supervisor = Supervisor::of(&args)?;

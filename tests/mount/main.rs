@@ -7,6 +7,7 @@ mod support;
 mod barriers;
 mod cache;
 mod commands;
+mod container;
 mod differs;
 mod durability;
 mod faults;

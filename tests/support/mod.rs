@@ -4,6 +4,7 @@
 //! Nothing here uses cwdfs's own code: the binary is looked at from outside only.
 
 pub mod machine;
+pub mod container;
 pub mod mount;
 pub mod ran;
 pub mod relay;

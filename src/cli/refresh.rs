@@ -19,7 +19,7 @@ pub struct Args {
 /// Asks and says what was found.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     for note in client::done(&args.mountpoint, &Request::Refresh, LIMIT)? {
-        println!("{note}");
+        super::say(&format!("{note}\n"))?;
     }
     Ok(Exit::Done)
 }

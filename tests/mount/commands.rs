@@ -489,6 +489,23 @@ fn booleans_come_from_the_environment_in_every_spelling() {
 }
 
 #[test]
+fn a_reader_that_has_had_enough_is_no_failure() {
+    let world = World::new("broken-pipe");
+    let host = world.host("a");
+    let mount = host.mount(&[]);
+    for options in [&["status"][..], &["status", "--json"], &["refresh"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = host.command(options[0]);
+        let child = command.args(&options[1..]).arg(&host.mountpoint).stdout(writer);
+        let ended = child.stderr(std::process::Stdio::piped()).spawn().expect("spawn").wait_with_output();
+        let ended = ended.expect("it ends");
+        assert_eq!((ended.status.code(), ended.stderr), (Some(0), Vec::new()), "{options:?}");
+    }
+    mount.unmount();
+}
+
+#[test]
 fn status_names_what_the_store_was_asked_and_how_fast_it_is() {
     let world = World::new("status-figures");
     let mount = world.host("a").mount(&[]);

@@ -3,8 +3,8 @@
 //!
 //! Nothing here uses cwdfs's own code: the binary is looked at from outside only.
 
-pub mod machine;
 pub mod container;
+pub mod machine;
 pub mod mount;
 pub mod ran;
 pub mod relay;

@@ -23,6 +23,7 @@ pub(super) async fn finish(
     hurry: impl Future<Output = ()>,
 ) -> Result<Vec<String>, Failure> {
     let committed_by = until.unwrap_or_else(|| Instant::now() + shared.args.reach.timeout);
+    take_back(shared).await;
     let drain = drain(shared, committed_by, until);
     let (published, committed_by) = tokio::select! {
         published = drain => (published, committed_by),
@@ -49,6 +50,21 @@ pub(super) async fn finish(
         notes.push(NOT_RELEASED.to_owned());
     }
     Ok(notes)
+}
+
+/// Takes the files back that the kernel reads and writes by itself, once it has let go of the mount. Where a
+/// process still has the detached mount in use they stay its, and count as not stored.
+async fn take_back(shared: &Shared) {
+    let until = Instant::now() + LEAST;
+    while shared.session.has_backings() {
+        if shared.served.is_gone() {
+            return shared.session.take_all_back().await;
+        }
+        if Instant::now() >= until {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Commits everything, then publishes while the time lasts; whether all of it is published.

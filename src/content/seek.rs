@@ -1,6 +1,7 @@
 //! Where a file has data and where holes: by its extents and changes, never by what happens to be local.
 
 use super::ContentError;
+use super::backing::Backing;
 use super::file::File;
 use super::ranges::Ranges;
 
@@ -8,7 +9,7 @@ impl File {
     /// The next byte of data (or, with `hole`, of a hole) from `offset` on. `None` at or past the end, and
     /// where no data follows. The end counts as a hole.
     pub fn seek(&self, offset: u64, hole: bool) -> Result<Option<u64>, ContentError> {
-        let (size, changed, removed, whole) = {
+        let (size, changed, removed, unseen) = {
             let state = self.look();
             let mut removed = state.removed.clone();
             let mut changed = state.dirty.clone();
@@ -17,13 +18,15 @@ impl File {
                 // Frozen ranges that were removed since are no data any more.
                 frozen.dirty.iter().flat_map(|r| state.valid.within(r)).for_each(|r| changed.insert(r));
             }
-            (state.size, changed, removed, state.backing.is_some())
+            // What the kernel wrote by itself is found by comparing only.
+            let unseen = state.backing.as_ref().is_some_and(Backing::is_suspect);
+            (state.size, changed, removed, unseen)
         };
         if offset >= size {
             return Ok(None);
         }
         let mut data = Ranges::new();
-        if whole {
+        if unseen {
             data.insert(0..size);
         } else {
             for (at, extent) in self.core.rows.extents(self.ino, offset..size)? {

@@ -157,12 +157,17 @@ pub fn is_passthrough(mode: IoMode) -> bool {
 
 /// What rename asks; `None`: a combination that no file system of ours has.
 pub fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
+    const WHITEOUT: RenameFlags = RenameFlags::RENAME_WHITEOUT;
     if flags.is_empty() {
         Some(RenameMode::Replace)
     } else if flags == RenameFlags::RENAME_NOREPLACE {
         Some(RenameMode::NoReplace)
     } else if flags == RenameFlags::RENAME_EXCHANGE {
         Some(RenameMode::Exchange)
+    } else if flags == WHITEOUT {
+        Some(RenameMode::Whiteout { replace: true })
+    } else if flags == WHITEOUT.union(RenameFlags::RENAME_NOREPLACE) {
+        Some(RenameMode::Whiteout { replace: false })
     } else {
         None
     }
@@ -184,12 +189,14 @@ pub fn allocate(mode: i32) -> Option<Allocate> {
     }
 }
 
-/// What setxattr asks; `None`: a contradiction.
+/// What setxattr asks; `None`: a flag that there is none of.
 pub fn xattr_mode(flags: i32) -> Option<XattrMode> {
+    const BOTH: i32 = libc::XATTR_CREATE | libc::XATTR_REPLACE;
     match flags {
         0 => Some(XattrMode::Either),
         libc::XATTR_CREATE => Some(XattrMode::Create),
         libc::XATTR_REPLACE => Some(XattrMode::Replace),
+        BOTH => Some(XattrMode::Neither),
         _ => None,
     }
 }
@@ -246,11 +253,14 @@ mod tests {
     fn modes_that_are_none_are_refused() {
         assert_eq!(rename_mode(RenameFlags::RENAME_EXCHANGE), Some(RenameMode::Exchange));
         assert_eq!(rename_mode(RenameFlags::RENAME_EXCHANGE | RenameFlags::RENAME_NOREPLACE), None);
-        assert_eq!(rename_mode(RenameFlags::RENAME_WHITEOUT), None);
+        let whiteout = RenameFlags::RENAME_WHITEOUT;
+        assert_eq!(rename_mode(whiteout), Some(RenameMode::Whiteout { replace: true }));
+        assert_eq!(rename_mode(whiteout | RenameFlags::RENAME_EXCHANGE), None);
         assert_eq!(allocate(libc::FALLOC_FL_PUNCH_HOLE), None);
         assert_eq!(allocate(libc::FALLOC_FL_COLLAPSE_RANGE), None);
         assert_eq!(allocate(libc::FALLOC_FL_ZERO_RANGE), Some(Allocate::ZeroRange { keep_size: false }));
-        assert_eq!(xattr_mode(libc::XATTR_CREATE | libc::XATTR_REPLACE), None);
+        assert_eq!(xattr_mode(libc::XATTR_CREATE | libc::XATTR_REPLACE), Some(XattrMode::Neither));
+        assert_eq!(xattr_mode(8), None);
     }
 
     #[test]

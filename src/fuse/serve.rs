@@ -155,8 +155,9 @@ impl Served {
         &self.device
     }
 
-    /// Whether the loops have all ended.
-    pub fn is_over(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+    /// Whether the kernel has let go of the file system: no request comes any more, no file of it is open.
+    pub fn is_gone(&self) -> bool {
+        // The first thread is the one that runs the loops.
+        self.threads.first().is_none_or(JoinHandle::is_finished)
     }
 }

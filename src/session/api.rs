@@ -178,6 +178,12 @@ pub enum RenameMode {
     NoReplace,
     /// Swaps the two.
     Exchange,
+    /// Leaves a whiteout, a character device 0:0, where the source was; replaces the target, or fails with
+    /// EEXIST.
+    Whiteout {
+        /// Replaces it.
+        replace: bool,
+    },
 }
 
 /// What fallocate does.
@@ -202,6 +208,8 @@ pub enum XattrMode {
     Create,
     /// Fails with ENODATA.
     Replace,
+    /// Demands both, which never holds: fails with EEXIST or ENODATA.
+    Neither,
 }
 
 /// What statfs shows.

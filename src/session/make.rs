@@ -62,8 +62,27 @@ impl Session {
         if change.entry(parent, name)?.is_some() {
             return Err(SessionError::Errno(libc::EEXIST));
         }
+        let (ino, row) = self.put_new(&mut change, caller, (parent, &dir), name, new)?;
+        let now = change.now();
+        dir.nlink += u32::from(row.mode & libc::S_IFMT == libc::S_IFDIR);
+        (dir.mtime, dir.ctime) = (now, now);
+        change.put_inode(parent, dir);
+        let seq = change.apply_named()?;
+        self.nodes.looked_up(ino);
+        Ok((seq, self.attr_of(ino, row, None)))
+    }
+
+    /// Puts a new inode and its name into the change; the directory's own row is left to the caller.
+    pub(super) fn put_new(
+        &self,
+        change: &mut Change<'_>,
+        caller: Caller,
+        (parent, dir): (Ino, &InodeRow),
+        name: &[u8],
+        new: &NewNode,
+    ) -> Result<(Ino, InodeRow)> {
         let ino = change.new_ino();
-        let mode = self.inherit(&mut change, &dir, parent, ino, new)?;
+        let mode = self.inherit(change, dir, parent, ino, new)?;
         let home = change.put_entry(parent, name, ino, mode);
         let now = change.now();
         let is_dir = mode & libc::S_IFMT == libc::S_IFDIR;
@@ -85,12 +104,7 @@ impl Session {
             target: new.target.clone(),
         };
         change.put_inode(ino, row.clone());
-        dir.nlink += u32::from(is_dir);
-        (dir.mtime, dir.ctime) = (now, now);
-        change.put_inode(parent, dir);
-        let seq = change.apply_named()?;
-        self.nodes.looked_up(ino);
-        Ok((seq, self.attr_of(ino, row, None)))
+        Ok((ino, row))
     }
 
     /// The mode of a new inode, after the umask or the directory's default ACL; the ACLs it gets are put

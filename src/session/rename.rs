@@ -31,12 +31,12 @@ impl Session {
     /// Moves a name, as one step.
     pub fn rename(
         self: &Arc<Self>,
-        _caller: Caller,
+        caller: Caller,
         from: (Ino, &[u8]),
         to: (Ino, &[u8]),
         mode: RenameMode,
     ) -> Outcome<()> {
-        match self.rename_captured(from, to, mode) {
+        match self.rename_captured(caller, from, to, mode) {
             Ok(seq) => self.settle(seq, Place::Name(to.0, to.1), ()),
             Err(error) => Outcome::Ready(Err(error)),
         }
@@ -46,6 +46,7 @@ impl Session {
     /// same once the lock is held.
     fn rename_captured(
         self: &Arc<Self>,
+        caller: Caller,
         from: Name<'_>,
         to: Name<'_>,
         mode: RenameMode,
@@ -56,7 +57,7 @@ impl Session {
             let capture = self.capture_for_names(&moved)?;
             let change = self.change()?;
             if self.moved(from, to, mode)? == moved {
-                return self.rename_now(change, from, to, mode, capture);
+                return self.rename_now(caller, change, (from, to), mode, capture);
             }
         }
     }
@@ -74,9 +75,9 @@ impl Session {
 
     fn rename_now(
         &self,
+        caller: Caller,
         mut change: Change<'_>,
-        from: Name<'_>,
-        to: Name<'_>,
+        (from, to): (Name<'_>, Name<'_>),
         mode: RenameMode,
         capture: Option<PendingCapture>,
     ) -> Result<Option<Seq>> {
@@ -88,12 +89,18 @@ impl Session {
         };
         self.check_loop(&source, target.as_ref(), from, to, mode)?;
         match (mode, target) {
-            (RenameMode::NoReplace, Some(_)) => return Err(SessionError::Errno(libc::EEXIST)),
+            (RenameMode::NoReplace | RenameMode::Whiteout { replace: false }, Some(_)) => {
+                return Err(SessionError::Errno(libc::EEXIST));
+            }
             (RenameMode::Exchange, None) => return Err(SessionError::Errno(libc::ENOENT)),
             (_, Some(target)) if target.ino == source.ino => return Ok(None),
             (RenameMode::Exchange, Some(target)) => self.exchange(&mut change, source, target, from, to)?,
             (RenameMode::Replace | RenameMode::NoReplace, target) => {
                 self.replace(&mut change, source, target, from, to)?;
+            }
+            (RenameMode::Whiteout { .. }, target) => {
+                self.replace(&mut change, source, target, from, to)?;
+                self.put_whiteout(&mut change, caller, from)?;
             }
         }
         change.apply_with(capture)
@@ -118,8 +125,12 @@ impl Session {
         match (self.is_below(from.0, target.ino)?, mode) {
             (false, _) => Ok(()),
             (true, RenameMode::Exchange) => Err(SessionError::Errno(libc::EINVAL)),
-            (true, RenameMode::Replace) => Err(SessionError::Errno(libc::ENOTEMPTY)),
-            (true, RenameMode::NoReplace) => Err(SessionError::Errno(libc::EEXIST)),
+            (true, RenameMode::Replace | RenameMode::Whiteout { replace: true }) => {
+                Err(SessionError::Errno(libc::ENOTEMPTY))
+            }
+            (true, RenameMode::NoReplace | RenameMode::Whiteout { replace: false }) => {
+                Err(SessionError::Errno(libc::EEXIST))
+            }
         }
     }
 
@@ -151,6 +162,14 @@ impl Session {
         change.put_inode(source.ino, source.row);
         change.touch_directory(from.0, -i64::from(is_dir))?;
         change.touch_directory(to.0, gained)
+    }
+
+    /// What overlays take for a removed name: it takes the place of the source, which is gone.
+    fn put_whiteout(&self, change: &mut Change<'_>, caller: Caller, at: Name<'_>) -> Result<()> {
+        let new = NewNode { mode: libc::S_IFCHR, umask: 0, rdev: 0, target: Vec::new() };
+        let dir = change.directory(at.0)?;
+        self.put_new(change, caller, (at.0, &dir), at.1, &new)?;
+        Ok(())
     }
 
     fn exchange(
@@ -193,8 +212,8 @@ fn check_names(from: Name<'_>, to: Name<'_>, mode: RenameMode) -> Result<()> {
     check_old_name(from.0, from.1)?;
     match mode {
         RenameMode::Exchange => check_old_name(to.0, to.1),
-        RenameMode::NoReplace => check_new_name(to.0, to.1),
-        RenameMode::Replace => {
+        RenameMode::NoReplace | RenameMode::Whiteout { replace: false } => check_new_name(to.0, to.1),
+        RenameMode::Replace | RenameMode::Whiteout { replace: true } => {
             check_name(to.1)?;
             match to.1 {
                 b"." | b".." => Err(SessionError::Errno(libc::ENOTEMPTY)),

@@ -12,6 +12,9 @@ use crate::log::source::Seq;
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// The attribute that holds file capabilities.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+
 /// The kernel's limits: of a name, of a value, and of all names of an inode together (each with its NUL).
 const MAX_NAME: usize = 255;
 const MAX_VALUE: usize = 64 << 10;
@@ -100,8 +103,12 @@ impl Session {
         } else {
             let there = self.find_xattr(ino, name)?.is_some();
             match (mode, there) {
-                (XattrMode::Create, true) => return Err(SessionError::Errno(libc::EEXIST)),
-                (XattrMode::Replace, false) => return Err(SessionError::Errno(libc::ENODATA)),
+                (XattrMode::Create | XattrMode::Neither, true) => {
+                    return Err(SessionError::Errno(libc::EEXIST));
+                }
+                (XattrMode::Replace | XattrMode::Neither, false) => {
+                    return Err(SessionError::Errno(libc::ENODATA));
+                }
                 (_, true) => {}
                 (_, false) => self.check_room(ino, name)?,
             }
@@ -109,10 +116,14 @@ impl Session {
         }
         row.ctime = change.now();
         change.put_inode(ino, row);
-        change.apply()
+        let seq = change.apply()?;
+        if let (CAPABILITY, Some(node)) = (name, self.nodes.get(ino)) {
+            node.file.may_have_capability();
+        }
+        Ok(seq)
     }
 
-    fn removexattr_now(&self, ino: Ino, name: &[u8]) -> Result<Option<Seq>> {
+    pub(super) fn removexattr_now(&self, ino: Ino, name: &[u8]) -> Result<Option<Seq>> {
         check_name(name)?;
         let mut change = self.change()?;
         let mut row = change.inode(ino)?;
@@ -142,13 +153,16 @@ fn is_acl(name: &[u8]) -> bool {
     name == ACCESS || name == DEFAULT
 }
 
-/// ERANGE for a name too long or empty, EOPNOTSUPP for one of a kind that we do not keep.
+/// ERANGE for a name too long or empty, EINVAL for a kind alone, EOPNOTSUPP for a kind that we do not keep.
 fn check_name(name: &[u8]) -> Result<()> {
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(SessionError::Errno(libc::ERANGE));
     }
     let kept = [&b"user."[..], b"trusted.", b"security."];
-    let known = kept.iter().any(|kind| name.len() > kind.len() && name.starts_with(kind));
+    if kept.contains(&name) {
+        return Err(SessionError::Errno(libc::EINVAL));
+    }
+    let known = kept.iter().any(|kind| name.starts_with(kind));
     match known || is_acl(name) {
         true => Ok(()),
         false => Err(SessionError::Errno(libc::EOPNOTSUPP)),
@@ -196,7 +210,8 @@ mod tests {
         for good in ["user.a", "trusted.a", "security.capability", "system.posix_acl_default"] {
             assert_eq!(errno(good.as_bytes()), 0, "{good}");
         }
-        for bad in ["user.", "a", "system.nfs4_acl", "os2.a"] {
+        assert_eq!(errno(b"user."), libc::EINVAL);
+        for bad in ["user", "a", "system.nfs4_acl", "os2.a"] {
             assert_eq!(errno(bad.as_bytes()), libc::EOPNOTSUPP, "{bad}");
         }
         assert_eq!(errno(b""), libc::ERANGE);

@@ -1,10 +1,12 @@
 //! Where a mount differs from ext4: the README's table has a row for each of these tests.
 
 use crate::support::{World, sh};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use crate::twin::sys::Mapping;
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
@@ -75,6 +77,9 @@ fn what_is_refused_is_refused_with_the_errno_that_programs_fall_back_on() {
     assert_eq!(rustix::fs::ioctl_ficlone(&to, &from), Err(Errno::OPNOTSUPP), "FICLONE");
     let flags = rustix::fs::ioctl_getflags(&from).expect_err("chattr's flags");
     assert!([Errno::OPNOTSUPP, Errno::NOTTY].contains(&flags), "{flags}");
+    for mode in [FallocateFlags::COLLAPSE_RANGE, FallocateFlags::INSERT_RANGE] {
+        assert_eq!(rustix::fs::fallocate(&to, mode, 0, 4096), Err(Errno::OPNOTSUPP), "{mode:?}");
+    }
     drop((from, to));
     // cp falls back on copying by itself.
     sh(mount.root(), "cp --reflink=auto f copy && cmp f copy");
@@ -108,5 +113,23 @@ fn sync_and_syncfs_do_not_wait_for_the_store() {
     assert!(uncommitted > 0, "the kernel tells no FUSE daemon of a syncfs");
     drop(root);
     mount.flush();
+    mount.unmount();
+}
+
+#[test]
+fn a_store_through_a_mapping_moves_the_times_when_it_is_written_back() {
+    let world = World::new("mapped-times");
+    let mount = world.host("a").mount(&[]);
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let file = File::options().read(true).write(true).create_new(true).open(mount.path("f")).expect("create");
+    file.set_len(4096).expect("truncate");
+    let mapping = Mapping::new(file.as_fd(), 0, 4096, true).expect("map");
+    file.set_times(fs::FileTimes::new().set_modified(old)).expect("utimens");
+    mapping.store(0, b"stored").expect("store");
+    let mtime = || fs::metadata(mount.path("f")).expect("stat").mtime();
+    assert_eq!(mtime(), 1_000_000_000, "the kernel tells of a store when it writes the page back");
+    mapping.sync().expect("msync");
+    assert!(mtime() > 1_000_000_000, "msync wrote it back");
+    drop((mapping, file));
     mount.unmount();
 }

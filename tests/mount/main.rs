@@ -29,5 +29,6 @@ mod succession;
 mod suites;
 mod systemd;
 mod tools;
+mod twin;
 mod view;
 mod work;

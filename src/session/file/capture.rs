@@ -217,7 +217,11 @@ impl Session {
             return Ok(Captured::Later);
         }
         match file.capture()? {
-            Begin::Unchanged(seq) => Ok(Captured::Rows(seq)),
+            Begin::Unchanged(seq) => {
+                // The kernel may have had it for writing, and not have written.
+                self.settle_listed(node, &file);
+                Ok(Captured::Rows(seq))
+            }
             Begin::Busy | Begin::Large(_) => Ok(Captured::Later),
             Begin::Small(mut capture) => {
                 let placed = capture.place_small()?;
@@ -281,7 +285,10 @@ impl Session {
         self.own_kept(node, &file).await?;
         loop {
             return match file.capture()? {
-                Begin::Unchanged(_) => Ok(()),
+                Begin::Unchanged(_) => {
+                    self.settle_listed(node, &file);
+                    Ok(())
+                }
                 Begin::Busy => {
                     // A small capture on another thread: over in a moment.
                     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -348,15 +355,46 @@ impl Session {
 
     /// Takes a file that is captured off the list of changed ones.
     fn settle_listed(&self, node: &Arc<Node>, file: &crate::content::File) {
+        let mut changed = self.data.changed.lock();
+        // A change after this look finds it not listed, or waits for the lock.
+        node.file.listed.store(false, Ordering::Release);
         if file.is_changed() {
+            node.file.listed.store(true, Ordering::Release);
             return;
         }
-        node.file.listed.store(false, Ordering::Release);
-        let listed = self.data.changed.lock().remove(&node.ino);
-        // A write between the two looks listed nothing.
-        if file.is_changed() {
-            self.note_changed(node);
-        }
+        let listed = changed.remove(&node.ino);
+        // Its use may be the node's last: not under the list's lock.
+        drop(changed);
         drop(listed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::open::tests::{ROOT, options};
+    use crate::log::ids::Ino;
+    use crate::session::Session;
+    use crate::session::api::{NewNode, OpenFlags};
+    use std::sync::Arc;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_change_that_is_noted_after_its_capture_leaves_nothing_to_store() {
+        let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = Arc::new(crate::store::DirStore::new(dir.path()));
+        let session = Session::start(store, options(cache.path())).await.unwrap();
+        let new = NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
+        let flags = OpenFlags { write: true, ..OpenFlags::default() };
+        let (attr, opened) = session.create(ROOT, Ino::ROOT, b"f", new, flags).get().await.unwrap();
+        session.write(ROOT, opened.fh, attr.ino, 0, b"content", false).get().await.unwrap();
+        let node = session.nodes.hold(attr.ino);
+        session.captured(&node).await.unwrap();
+        // A timer's capture may come between a write and its note.
+        session.note_changed(&node);
+        assert_eq!(session.uncaptured().files, 0);
+        session.write(ROOT, opened.fh, attr.ino, 0, b"again", false).get().await.unwrap();
+        assert_eq!(session.uncaptured().files, 1);
+        drop(node);
+        session.release(opened.fh);
+        assert!(session.close(std::time::Duration::from_secs(20)).await.is_clean());
     }
 }

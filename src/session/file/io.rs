@@ -3,6 +3,7 @@
 use super::super::api::*;
 use super::super::attr::{MAX_FILE, now, without_set_id};
 use super::super::node::Node;
+use super::super::xattr::CAPABILITY;
 use super::super::{Durability, Session, SessionError};
 use super::Handle;
 use super::capture::Captured;
@@ -10,6 +11,7 @@ use crate::content::Place;
 use crate::log::ids::Ino;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -84,6 +86,8 @@ impl Session {
                 Allocate::PunchHole | Allocate::ZeroRange { keep_size: true } => file.punch(range, now())?,
                 Allocate::ZeroRange { keep_size: false } => file.zero(range, now())?,
             }
+            // As on ext4, the times move even where the range lies behind the end or was reserved before.
+            file.touch(now());
             self.changed(&handle.node)?;
             Ok(handle)
         });
@@ -138,6 +142,19 @@ impl Session {
         change.apply().map(drop)
     }
 
+    /// Removes the capabilities of a file whose content anybody changes, root included.
+    pub(super) fn clear_capability(&self, node: &Node) -> Result<()> {
+        // Before the look, so that one that is set meanwhile is not missed.
+        if node.file.bare.swap(true, Ordering::AcqRel) || self.find_xattr(node.ino, CAPABILITY)?.is_none() {
+            return Ok(());
+        }
+        node.file.may_have_capability();
+        match self.removexattr_now(node.ino, CAPABILITY) {
+            Ok(_) | Err(SessionError::Errno(libc::ENODATA)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn may_write(&self, fh: Fh, offset: u64, len: u64) -> Result<Arc<Handle>> {
         self.writer()?;
         let handle = self.handle(fh)?;
@@ -163,6 +180,10 @@ impl Session {
         let written = || -> Result<()> {
             if kill_suid {
                 self.clear_set_id(handle.node.ino)?;
+            }
+            // Elsewhere the kernel sees to it.
+            if direct {
+                self.clear_capability(&handle.node)?;
             }
             handle.file.write(place, data, now())?;
             self.changed(&handle.node)

@@ -131,8 +131,17 @@ pub struct Slot {
     /// It is in the list of changed inodes.
     listed: AtomicBool,
     turns: capture::Turns,
+    /// It was seen to have no capabilities, and none were set since.
+    bare: AtomicBool,
     /// None of its content lies in plain objects, and never will: only an import makes such an inode.
     owned: AtomicBool,
+}
+
+impl Slot {
+    /// Capabilities were set: a write has to look for them again.
+    pub(in crate::session) fn may_have_capability(&self) {
+        self.bare.store(false, Ordering::Release);
+    }
 }
 
 impl Drop for Slot {
@@ -221,14 +230,26 @@ impl Session {
         Ok(file)
     }
 
-    /// An inode's content changed: it is in the list of changed inodes from now on.
+    /// An inode's content changed: it is in the list of changed inodes until it is captured.
     fn note_changed(&self, node: &Arc<Node>) {
-        if node.file.listed.swap(true, Ordering::AcqRel) || node.is_orphan() {
+        if node.file.listed.load(Ordering::Acquire) {
             return;
         }
         self.touched();
         let held = self.nodes.hold(node.ino);
-        self.data.changed.lock().insert(node.ino, held);
+        let mut changed = self.data.changed.lock();
+        // What was captured or lost its name since is not listed: nothing would take it off again.
+        let is_changed = node.file.file.lock().as_ref().is_some_and(|file| file.is_changed());
+        let unlisted = match is_changed && !node.is_orphan() {
+            true => {
+                node.file.listed.store(true, Ordering::Release);
+                changed.insert(node.ino, held)
+            }
+            false => Some(held),
+        };
+        // Its use may be the node's last: not under the list's lock.
+        drop(changed);
+        drop(unlisted);
     }
 }
 

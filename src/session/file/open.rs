@@ -14,6 +14,7 @@ use crate::log::source::Seq;
 use crate::session::api::*;
 use crate::session::attr::now;
 use crate::session::node::{Node, Use};
+use crate::session::xattr::CAPABILITY;
 use crate::session::{Durability, Session, SessionError};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,9 +22,6 @@ use std::sync::atomic::Ordering;
 
 /// Files from this size on are worth passthrough.
 const LARGE: u64 = 8 << 20;
-
-/// The attribute that holds file capabilities.
-const CAPABILITY: &[u8] = b"security.capability";
 
 /// Opens of an inode by the way they travel.
 #[derive(Default)]
@@ -171,20 +169,39 @@ impl Session {
         if !self.data.backed.lock().contains_key(&ino) || self.nodes.kernel_knows(ino) {
             return;
         }
-        let Some(node) = self.data.backed.lock().remove(&ino) else { return };
         let session = self.clone();
         // It runs on its own: nobody waits for a forget.
-        drop(self.runtime.spawn_blocking(move || {
-            if !node.file.modes.lock().is_idle() {
-                session.data.backed.lock().insert(ino, node);
-                return;
-            }
-            let left = session.file_of(&node).and_then(|file| Ok(file.leave_backing()?));
-            if let Err(e) = left {
-                tracing::warn!("inode {ino}: what was stored through a mapping is lost: {e}");
-            }
-            session.note_changed(&node);
-        }));
+        drop(self.runtime.spawn_blocking(move || session.take_back(ino)));
+    }
+
+    /// Whether the kernel has backing files.
+    pub fn has_backings(&self) -> bool {
+        !self.data.backed.lock().is_empty()
+    }
+
+    /// The file system is gone from the kernel, which forgets without a word then: takes all backing files back.
+    pub async fn take_all_back(self: &Arc<Self>) {
+        let backed: Vec<Ino> = self.data.backed.lock().keys().copied().collect();
+        let session = self.clone();
+        let taken =
+            self.runtime.spawn_blocking(move || backed.into_iter().for_each(|ino| session.take_back(ino)));
+        if let Err(e) = taken.await {
+            tracing::error!("backing files could not be taken back: {e}");
+        }
+    }
+
+    /// Takes a backing file back that nothing in the kernel refers to any more.
+    fn take_back(&self, ino: Ino) {
+        let Some(node) = self.data.backed.lock().remove(&ino) else { return };
+        if !node.file.modes.lock().is_idle() {
+            self.data.backed.lock().insert(ino, node);
+            return;
+        }
+        let left = self.file_of(&node).and_then(|file| Ok(file.leave_backing()?));
+        if let Err(e) = left {
+            tracing::warn!("inode {ino}: what was stored through a mapping is lost: {e}");
+        }
+        self.note_changed(&node);
     }
 
     fn begin_open(self: &Arc<Self>, caller: Caller, ino: Ino, flags: OpenFlags) -> Result<(Opened, bool)> {
@@ -216,6 +233,7 @@ impl Session {
         if caller.uid != 0 {
             self.clear_set_id(node.ino)?;
         }
+        self.clear_capability(node)?;
         file.truncate(0, now())?;
         self.note_changed(node);
         Ok(())
@@ -308,7 +326,7 @@ impl Slot {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const READ: OpenFlags = OpenFlags {
@@ -343,9 +361,9 @@ mod tests {
         assert_eq!(mode(synced, LARGE, true, false, true), IoMode::Direct, "each write has to reach us");
     }
 
-    const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+    pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
-    fn options(cache: &std::path::Path) -> crate::session::SessionOptions {
+    pub fn options(cache: &std::path::Path) -> crate::session::SessionOptions {
         crate::session::SessionOptions {
             cache_dir: cache.to_owned(),
             cache_size: 64 << 20,

@@ -1,0 +1,134 @@
+//! What the twin has found, as the smallest steps that show it.
+
+use super::again;
+use super::ops::{Op::*, *};
+
+const CREATE: i32 = libc::O_RDWR | libc::O_CREAT;
+
+fn open(fd: u8, path: &str) -> Step {
+    by(0, Open { fd, at: at(path), flags: CREATE, mode: 0o644 })
+}
+
+#[test]
+fn an_xattr_that_must_and_must_not_be_there_is_refused_as_either() {
+    let set = |flags| SetXattr { on: On::Fd(0), name: "user.a".into(), value: vec![1], flags };
+    let both = libc::XATTR_CREATE | libc::XATTR_REPLACE;
+    again(
+        "twin-xattr-flags",
+        &[open(0, "f"), by(0, set(both)), by(0, set(0)), by(0, set(both)), by(0, set(8))],
+    );
+}
+
+#[test]
+fn a_kind_of_xattr_alone_is_no_name() {
+    let name = || "user.".to_owned();
+    again(
+        "twin-xattr-names",
+        &[
+            open(0, "f"),
+            by(0, SetXattr { on: On::Fd(0), name: name(), value: vec![1], flags: 0 }),
+            by(0, GetXattr { on: On::Fd(0), name: name(), room: 9 }),
+            by(0, RemoveXattr { on: On::Path(at("f"), false), name: name() }),
+        ],
+    );
+}
+
+#[test]
+fn a_rename_leaves_a_whiteout_where_asked_for() {
+    let mv = |from: &str, to: &str, flags| Rename { from: at(from), to: at(to), flags };
+    let (whiteout, keep) = (libc::RENAME_WHITEOUT, libc::RENAME_WHITEOUT | libc::RENAME_NOREPLACE);
+    again(
+        "twin-whiteout",
+        &[
+            open(0, "f"),
+            by(0, Mkdir { at: at("e"), mode: 0o2755 }),
+            by(0, mv("f", "e/b", whiteout)).watching(at("f")),
+            by(0, Stat { on: On::Path(at("f"), false) }),
+            by(0, mv("e", "g", keep)).watching(at("g")),
+            by(0, mv("g/b", "f", keep)),
+            by(0, mv("g/b", "f", whiteout)).watching(at("g")),
+            by(0, Lose { end: End::Machine }),
+            // Making a device node is root's.
+            by(1, Chown { on: On::Path(at("f"), true), uid: 1001, gid: 1001 }),
+            by(1, mv("f", "h", whiteout)),
+        ],
+    );
+}
+
+#[test]
+fn fallocate_moves_the_times_whatever_it_finds_to_do() {
+    let allocate = |mode, at, len| by(0, Fallocate { fd: 0, mode, at, len });
+    let keep = libc::FALLOC_FL_KEEP_SIZE;
+    again(
+        "twin-fallocate-times",
+        &[
+            open(0, "f"),
+            allocate(keep, 0, 1).watching(at("f")),
+            allocate(keep | libc::FALLOC_FL_PUNCH_HOLE, 5000, 10).watching(at("f")),
+            allocate(0, 0, 100).watching(at("f")),
+            allocate(0, 0, 100).watching(at("f")),
+            allocate(libc::FALLOC_FL_ZERO_RANGE, 0, 100).watching(at("f")),
+        ],
+    );
+}
+
+#[test]
+fn holes_show_while_the_kernel_reads_the_file_by_itself() {
+    again(
+        "twin-holes-in-passthrough",
+        &[
+            open(0, "f"),
+            by(0, Write { fd: 0, at: None, len: 9_374_611, fill: 188 }),
+            by(0, Fallocate { fd: 0, mode: 3, at: 3276, len: 2367 }),
+            by(0, Lose { end: End::Machine }),
+        ],
+    );
+}
+
+#[test]
+fn a_listing_from_a_moved_directory_goes_on_where_it_was() {
+    let change = Rename { from: at("e"), to: at("g"), flags: 0 };
+    let directory = libc::O_RDONLY | libc::O_DIRECTORY;
+    again(
+        "twin-moved-directory",
+        &[
+            by(0, Mkdir { at: at("e"), mode: 0o755 }),
+            by(0, Populate { at: at("e"), n: 60 }),
+            by(2, Open { fd: 1, at: at("e"), flags: directory, mode: 0 }),
+            by(2, List { at: below(1, "."), first: 20, change: Box::new(change), again: true }),
+            by(2, Unlink { at: below(1, "f007") }).watching(at("g")),
+            by(2, List { at: below(1, ""), first: 0, change: Box::new(Getcwd), again: false }),
+        ],
+    );
+}
+
+#[test]
+fn a_change_of_content_takes_the_capabilities() {
+    let value: Vec<u8> = [0x0200_0001u32, 1 << 10, 0, 0, 0].iter().flat_map(|w| w.to_le_bytes()).collect();
+    let set =
+        || SetXattr { on: On::Fd(0), name: "security.capability".into(), value: value.clone(), flags: 0 };
+    let get = || GetXattr { on: On::Fd(0), name: "security.capability".into(), room: 99 };
+    let write = |fd| by(0, Write { fd, at: Some(0), len: 1, fill: 7 });
+    let mut steps = vec![open(0, "f"), by(0, Open { fd: 1, at: at("f"), flags: libc::O_WRONLY, mode: 0 })];
+    let truncate = Open { fd: 2, at: at("f"), flags: libc::O_WRONLY | libc::O_TRUNC, mode: 0 };
+    let changes = [write(1), write(0), write(1), by(0, truncate), by(0, Ftruncate { fd: 1, size: 9 })];
+    for change in changes {
+        steps.extend([by(0, set()), by(0, get()), change, by(0, get()), write(1)]);
+    }
+    again("twin-capabilities", &steps);
+}
+
+#[test]
+fn a_file_that_the_kernel_wrote_by_itself_is_stored_at_a_clean_end() {
+    let rewrite = Open { fd: 0, at: at("b/c"), flags: libc::O_WRONLY | libc::O_TRUNC, mode: 0 };
+    again(
+        "twin-passthrough-unmount",
+        &[
+            by(0, rewrite),
+            by(0, Write { fd: 0, at: None, len: 9 << 20, fill: 1 }),
+            by(0, Write { fd: 0, at: Some(5000), len: 100, fill: 2 }),
+            by(0, Close { fd: 0 }),
+            by(0, Lose { end: End::Unmount }),
+        ],
+    );
+}

@@ -222,6 +222,7 @@ fn of_log(error: &LogError) -> Exit {
         LogError::Local(_)
         | LogError::Damaged { .. }
         | LogError::NewerFormat { .. }
+        | LogError::Ending { .. }
         | LogError::Gap { .. } => Exit::CannotStart,
         LogError::Held { .. }
         | LogError::Parked { .. }
@@ -370,6 +371,7 @@ mod tests {
             (LogError::Local(LocalError::failed("disk")), Exit::CannotStart, Exit::CannotStart),
             (LogError::Damaged { key: key(), what: "x".into() }, Exit::CannotStart, Exit::CheckFailed),
             (LogError::NewerFormat { key: key(), found: 9, known: 1 }, Exit::CannotStart, Exit::CannotStart),
+            (LogError::Ending { command: "rm" }, Exit::CannotStart, Exit::CannotStart),
             (LogError::Held { holder: "h".into(), renew_s: 5 }, Exit::Held, Exit::Held),
             (LogError::Parked { holder: "h".into() }, Exit::Held, Exit::Held),
             (LogError::Fenced { by: "b".into() }, Exit::Held, Exit::Held),

@@ -8,6 +8,7 @@
 mod check;
 mod daemon;
 mod demo;
+mod eject;
 mod environment;
 pub mod exit;
 mod figures;
@@ -68,6 +69,7 @@ enum Command {
     Flush(flush::Args),
     Refresh(refresh::Args),
     Inspect(inspect::Args),
+    Eject(Box<eject::Args>),
     Demo(demo::Args),
 }
 
@@ -81,21 +83,27 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(called) = helper::called_as(&args) {
         return helper::run(called, &args);
     }
-    let done = parse(&args).and_then(|(cli, flags)| match cli.command {
-        Command::Mount(mount) => mount::run(*mount, flags, &args),
-        Command::Unmount(args) => unmount::run(&args),
-        Command::Status(args) => status::run(&args),
-        Command::Flush(args) => flush::run(&args),
-        Command::Refresh(args) => refresh::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Demo(args) => demo::run(&args),
-    });
-    match done {
+    match own(&args) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             failure.print();
             failure.exit.into()
         }
+    }
+}
+
+/// Runs a command line of cwdfs's own.
+fn own(args: &[OsString]) -> Result<Exit, Failure> {
+    let (cli, flags) = parse(args)?;
+    match cli.command {
+        Command::Mount(mount) => mount::run(*mount, flags, args),
+        Command::Unmount(args) => unmount::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Flush(args) => flush::run(&args),
+        Command::Refresh(args) => refresh::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Eject(args) => eject::run(*args),
+        Command::Demo(args) => demo::run(&args),
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Plan {
 
 /// What is open already, should the rest fail.
 #[derive(Default)]
-struct Begun {
+pub(super) struct Begun {
     session: OnceLock<Arc<Session>>,
     view: OnceLock<Arc<View>>,
 }
@@ -90,7 +90,8 @@ async fn broken_off(args: &MountArgs, signals: &mut Signals) -> String {
 }
 
 impl Begun {
-    async fn give_back(&self) {
+    /// Gives the session back after a failure.
+    pub(super) async fn give_back(&self) {
         if let Some(view) = self.view.get() {
             view.stop().await;
         }
@@ -104,6 +105,12 @@ impl Begun {
 }
 
 async fn stages(plan: &Plan, begun: &Begun) -> Result<Running, Failure> {
+    let (reached, session, view) = open(plan, begun).await?;
+    mount(plan, reached, session, view)
+}
+
+/// Opens the session and its view, without a mount.
+pub(super) async fn open(plan: &Plan, begun: &Begun) -> Result<(Reached, Arc<Session>, Arc<View>), Failure> {
     let args = &plan.args;
     if args.require_session || args.require_empty {
         let look = Reached::to_read(&args.store, &args.reach).await?;
@@ -125,7 +132,7 @@ async fn stages(plan: &Plan, begun: &Begun) -> Result<Running, Failure> {
     };
     let view = View::start(Arc::clone(&session), publish).await?;
     let view = Arc::clone(begun.view.get_or_init(|| view));
-    mount(plan, reached, session, view)
+    Ok((reached, session, view))
 }
 
 /// Mounts what is open, and makes the mount known.

@@ -29,6 +29,11 @@ pub enum LogError {
         "the session is parked by {holder}, which may be live (--leave-parked): unmount it there, or mount with --takeover"
     )]
     Parked { holder: String },
+    /// A removal of the session was begun and broken off.
+    #[error(
+        "`cwdfs {command}` of this session was begun and not finished: run it again; nothing was mounted"
+    )]
+    Ending { command: &'static str },
     /// A successor has taken the session from us.
     #[error("fenced: another writer ({by}) has taken the session; nothing more is written here")]
     Fenced { by: String },

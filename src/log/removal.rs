@@ -2,14 +2,16 @@
 //!
 //! Invariants:
 //! - the lease is ours all along: a removal that was fenced deletes nothing more;
-//! - the lease goes last, so that a removal that was cut short is still a session, and can be gone on with.
+//! - the lease goes last, so that a removal that was cut short is still a session, and can be gone on with;
+//! - before anything is deleted, the lease says so: what is left in between is never mounted.
 
 use super::error::LogError;
 use super::ids::{Epoch, keys};
-use super::lease::{Lease, LeaseOptions};
+use super::lease::{Ending, Lease, LeaseOptions};
 use super::recover::enter;
 use crate::store::{Listed, ObjectStore};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Objects listed and deleted at once.
 const PAGE: usize = 1000;
@@ -19,6 +21,9 @@ pub struct Removal {
     store: Arc<dyn ObjectStore>,
     lease: Arc<Lease>,
     before: Option<Epoch>,
+    begun: Option<Ending>,
+    /// Whether the lease says which removal it is.
+    marked: AtomicBool,
 }
 
 /// What was deleted.
@@ -40,9 +45,10 @@ impl Removal {
         if store.list(keys::ROOT, None, 1).await?.objects.is_empty() {
             return Ok(None);
         }
-        let (lease, before) = enter(store, options).await?;
+        let (lease, before, ending) = enter(store, options).await?;
         lease.keep(&tokio::runtime::Handle::current());
-        Ok(Some(Removal { store: store.clone(), lease, before }))
+        let marked = AtomicBool::new(ending.is_some());
+        Ok(Some(Removal { store: store.clone(), lease, before, begun: ending, marked }))
     }
 
     /// The writer before us; `None` when the session had lost its lease.
@@ -50,8 +56,17 @@ impl Removal {
         self.before
     }
 
+    /// The removal that an earlier one began and did not finish.
+    pub fn begun(&self) -> Option<Ending> {
+        self.begun
+    }
+
     /// Deletes every plain object and what is left of uploads.
     pub async fn remove_view(&self) -> Result<Removed, LogError> {
+        if self.begun != Some(Ending::Rm) {
+            self.lease.end(Ending::Rm).await?;
+            self.marked.store(true, Ordering::Relaxed);
+        }
         for (key, upload) in self.store.list_multipart("").await? {
             self.lease.ensure().await?;
             self.store.abort_multipart(&key, &upload).await?;
@@ -62,6 +77,9 @@ impl Removal {
     /// Deletes everything of ours, the lease last; then there is no session any more.
     /// `conditional`: the store's DELETE takes a condition.
     pub async fn remove_log(self, conditional: bool) -> Result<Removed, LogError> {
+        if !self.marked.load(Ordering::Relaxed) {
+            self.lease.end(Ending::Eject).await?;
+        }
         for (key, upload) in self.store.list_multipart(keys::ROOT).await? {
             self.lease.ensure().await?;
             self.store.abort_multipart(&key, &upload).await?;
@@ -158,6 +176,28 @@ mod tests {
             let refused = removal.lease.delete(conditional).await;
             assert!(matches!(refused, Err(LogError::Fenced { .. })), "{refused:?}");
             b.lease.raise_floor(b.lease.floor()).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_broken_off_removal_leaves_is_never_mounted() {
+        for (ending, command) in [(Ending::Rm, "rm"), (Ending::Eject, "eject")] {
+            let shared = Shared::new();
+            let client = shared.client();
+            session(&shared).await;
+            let removal = Removal::begin(&client.store(), &options("first")).await.unwrap().unwrap();
+            assert_eq!(removal.begun(), None);
+            removal.lease.end(ending).await.unwrap();
+            removal.delete("dir/", |_| true).await.unwrap();
+            removal.give_back().await.unwrap();
+            let journal = FakeJournal::new();
+            let mounted = recover(client.store(), options("mount"), None, &mut journal.sink()).await;
+            let Err(LogError::Ending { command: told }) = mounted else { panic!("it was mounted") };
+            assert_eq!(told, command);
+            let removal = Removal::begin(&client.store(), &options("again")).await.unwrap().unwrap();
+            assert_eq!(removal.begun(), Some(ending));
+            removal.remove_log(true).await.unwrap();
+            assert!(shared.keys().iter().all(|key| !key.starts_with(".cwdfs/")), "{:?}", shared.keys());
         }
     }
 }

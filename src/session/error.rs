@@ -51,6 +51,7 @@ fn log_errno(error: &LogError) -> i32 {
         | LogError::Held { .. }
         | LogError::Parked { .. }
         | LogError::Timeout { .. }
+        | LogError::Ending { .. }
         | LogError::Gap { .. } => libc::EIO,
     }
 }

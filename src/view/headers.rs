@@ -69,6 +69,12 @@ pub fn write(row: &InodeRow, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<BTreeMap<S
     Ok(out)
 }
 
+/// How many of the xattrs an object that shows `row` does not hold.
+pub fn left_out(row: &InodeRow, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<usize, TooLong> {
+    let held = write(row, xattrs)?.len() - write(row, &[])?.len();
+    Ok(xattrs.len() - held)
+}
+
 fn cost(name: &str, value: &str) -> usize {
     NAME_PREFIX + name.len() + value.len()
 }

@@ -10,6 +10,7 @@
 //! - no outside content is overwritten before it is committed in the tree, and no object while it holds the
 //!   only copy of a file's content.
 
+mod census;
 mod error;
 pub mod headers;
 mod import;
@@ -24,6 +25,7 @@ mod status;
 pub mod tag;
 mod tree;
 
+pub use census::Census;
 pub use error::ViewError;
 pub use import::Imported;
 pub use options::ViewOptions;

@@ -35,6 +35,11 @@ impl ViewOptions {
         self.publish && !self.excludes(place.path, place.directory)
     }
 
+    /// Whether nothing is kept out of the view.
+    pub(super) fn publishes_all(&self) -> bool {
+        self.publish && self.exclude.is_empty()
+    }
+
     fn excludes(&self, path: &str, directory: bool) -> bool {
         let path = Path::new(path);
         !self.exclude.is_empty() && self.exclude.matched_path_or_any_parents(path, directory).is_ignore()

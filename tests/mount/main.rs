@@ -10,6 +10,7 @@ mod commands;
 mod container;
 mod differs;
 mod durability;
+mod eject;
 mod faults;
 mod follower;
 mod fstab;

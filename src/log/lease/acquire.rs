@@ -95,6 +95,7 @@ pub(crate) async fn create(
         state: LeaseState::Held,
         written_ms: options.clock.wall_ms(),
         stamp: format!("{:016x}", random()?),
+        ending: None,
     };
     match send(store, options, body, Condition::Absent).await? {
         Sent::Ours(lease) => Ok(Some(lease)),
@@ -119,6 +120,7 @@ fn next_body(old: &LeaseBody, options: &LeaseOptions) -> Result<LeaseBody, LogEr
         state: LeaseState::Held,
         written_ms: options.clock.wall_ms(),
         stamp: format!("{:016x}", random()?),
+        ending: old.ending,
     })
 }
 

@@ -25,6 +25,26 @@ pub enum LeaseState {
     Free,
 }
 
+/// A removal that has begun: the session cannot be mounted any more, only its removal be gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// Its plain objects go first, then the rest.
+    Rm,
+    /// Its plain objects stay.
+    Eject,
+}
+
+impl Ending {
+    /// The command that goes on with it.
+    pub fn command(self) -> &'static str {
+        match self {
+            Ending::Rm => "rm",
+            Ending::Eject => "eject",
+        }
+    }
+}
+
 /// The lease object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseBody {
@@ -50,6 +70,9 @@ pub struct LeaseBody {
     pub written_ms: i64,
     /// Random for each write: tells the writes of cloned machines apart.
     pub stamp: String,
+    /// The removal that has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
 }
 
 impl LeaseBody {
@@ -112,6 +135,7 @@ mod tests {
             state: LeaseState::Held,
             written_ms: 1,
             stamp: "00".into(),
+            ending: None,
         }
     }
 

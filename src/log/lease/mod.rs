@@ -15,7 +15,7 @@ mod write;
 
 pub use super::ids::SessionId;
 pub(super) use acquire::{First, Seen, create, read, take};
-pub use body::{FORMAT, LeaseBody, LeaseState};
+pub use body::{Ending, FORMAT, LeaseBody, LeaseState};
 
 use super::clock::Clock;
 use super::error::LogError;
@@ -170,6 +170,15 @@ impl Lease {
             return Ok(());
         }
         self.change(|body| body.state = LeaseState::Parked).await
+    }
+
+    /// From now on the session can only be removed.
+    pub(in crate::log) async fn end(&self, ending: Ending) -> Result<(), LogError> {
+        self.change(|body| {
+            body.ending = Some(ending);
+            body.state = LeaseState::Held;
+        })
+        .await
     }
 
     /// Gives the session back.

@@ -3,7 +3,7 @@
 use crate::log::LogError;
 use crate::log::checkpoint::{self, Name};
 use crate::log::ids::{Epoch, SessionId, Slot, keys};
-use crate::log::lease::{First, Lease, LeaseOptions, create, read, take};
+use crate::log::lease::{Ending, First, Lease, LeaseOptions, create, read, take};
 use crate::log::segment;
 use crate::store::{Kind, ObjectStore};
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub(super) struct Entered {
     pub names: Vec<Name>,
     /// There was nothing of ours below the prefix.
     pub fresh: bool,
+    /// A removal of the session was begun.
+    pub ending: Option<Ending>,
 }
 
 /// Takes the lease, or makes one.
@@ -54,6 +56,7 @@ pub(super) async fn enter(store: &Arc<dyn ObjectStore>, options: &LeaseOptions) 
                     origin,
                     names,
                     fresh: false,
+                    ending: before.ending,
                 })
             }
             None => without_lease(store, options, names?).await?,
@@ -101,7 +104,7 @@ async fn without_lease(
     let lease = create(store, options, first).await?;
     Ok(lease.map(|lease| {
         let origin = found.origin.unwrap_or(lease.epoch());
-        Entered { lease, before: None, origin, names, fresh }
+        Entered { lease, before: None, origin, names, fresh, ending: None }
     }))
 }
 

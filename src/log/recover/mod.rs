@@ -18,7 +18,7 @@ pub(super) use walk::{Fetched, fetch, hand_over};
 use super::checkpoint::Name;
 use super::error::LogError;
 use super::ids::{Epoch, SessionId, Slot};
-use super::lease::{Lease, LeaseOptions};
+use super::lease::{Ending, Lease, LeaseOptions};
 use super::source::{Checksum, RecoverySink, Seq};
 use crate::store::ObjectStore;
 use base::Start;
@@ -82,7 +82,11 @@ pub async fn recover(
     let entered = enter::enter(&store, &options).await?;
     let lease = entered.lease.clone();
     lease.keep(&tokio::runtime::Handle::current());
-    match bring_up(&store, entered, local, sink, &options).await {
+    let brought_up = match entered.ending {
+        Some(ending) => Err(LogError::Ending { command: ending.command() }),
+        None => bring_up(&store, entered, local, sink, &options).await,
+    };
+    match brought_up {
         Ok(recovered) => match lease.hold().error() {
             None => Ok(recovered),
             Some(error) => Err(error),
@@ -96,13 +100,14 @@ pub async fn recover(
     }
 }
 
-/// Takes the session's lease without looking at its tree; the lease, and the epoch that it named before.
+/// Takes the session's lease without looking at its tree; the lease, the epoch that it named before, and the
+/// removal that was begun.
 pub(super) async fn enter(
     store: &Arc<dyn ObjectStore>,
     options: &LeaseOptions,
-) -> Result<(Arc<Lease>, Option<Epoch>), LogError> {
+) -> Result<(Arc<Lease>, Option<Epoch>, Option<Ending>), LogError> {
     let entered = enter::enter(store, options).await?;
-    Ok((entered.lease, entered.before))
+    Ok((entered.lease, entered.before, entered.ending))
 }
 
 async fn bring_up(

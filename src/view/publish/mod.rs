@@ -31,6 +31,9 @@ use tokio::time::Instant;
 /// How long after a failure everything is compared.
 const COMPARE_PAUSE: Duration = Duration::from_secs(2);
 
+/// Stands in the row that says how far was published: some of the tree was kept out of the view.
+const NEVER_EQUAL: u64 = 0;
+
 /// The publisher's task.
 pub(super) struct Publisher {
     shared: Arc<Shared>,
@@ -91,8 +94,10 @@ impl Publisher {
 
     fn is_known_equal(&self) -> Result<bool> {
         let known = Key::Meta { name: meta::VIEW_SLOT.to_vec() };
-        let Some(slot) = self.shared.journal.get::<u64>(&known)? else { return Ok(false) };
-        let slot = crate::log::ids::Slot(slot);
+        let slot = match self.shared.journal.get::<u64>(&known)? {
+            None | Some(NEVER_EQUAL) => return Ok(false),
+            Some(slot) => crate::log::ids::Slot(slot),
+        };
         let tree = self.shared.tree()?;
         let rows = tree.rows();
         if rows.changes_from() > slot {
@@ -222,7 +227,9 @@ impl Publisher {
         // What was told before that, and is not in the channel any more, was compared.
         let noted = match told {
             Some(slot) if self.changes.is_empty() => {
-                self.shared.record(Record::put(&Key::Meta { name: meta::VIEW_SLOT.to_vec() }, &slot.0))
+                // What this mount keeps out of the view, the next one may publish.
+                let equal = if self.shared.options.publishes_all() { slot.0 } else { NEVER_EQUAL };
+                self.shared.record(Record::put(&Key::Meta { name: meta::VIEW_SLOT.to_vec() }, &equal))
             }
             // Changes committed since the last look are still to come from the channel.
             _ => Ok(()),

@@ -14,6 +14,7 @@ pub mod exit;
 mod figures;
 mod finish;
 mod flush;
+mod geesefs;
 mod helper;
 mod holders;
 mod init;
@@ -71,6 +72,8 @@ enum Command {
     Inspect(inspect::Args),
     Eject(Box<eject::Args>),
     Demo(demo::Args),
+    #[command(visible_alias = "tigrisfs")]
+    Geesefs(geesefs::Args),
 }
 
 fn after_help() -> String {
@@ -83,7 +86,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(called) = helper::called_as(&args) {
         return helper::run(called, &args);
     }
-    match own(&args) {
+    let done = match geesefs::in_place_of(&args) {
+        Some((program, words)) => geesefs::run(program, words),
+        None => own(&args),
+    };
+    match done {
         Ok(exit) => exit.into(),
         Err(failure) => {
             failure.print();
@@ -104,6 +111,8 @@ fn own(args: &[OsString]) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Eject(args) => eject::run(*args),
         Command::Demo(args) => demo::run(&args),
+        // Taken before, but where options of ours come first.
+        Command::Geesefs(args) => geesefs::run(geesefs::Program::Geesefs, &args.args),
     }
 }
 

@@ -201,6 +201,27 @@ pub struct MountArgs {
         value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
     pub allow_other: bool,
 
+    /// Mode of files whose plain object, made by another client, does not tell one (in octal)
+    #[arg(long, env = "CWDFS_FILE_MODE", value_name = "MODE", default_value = "0644",
+        value_parser = values::mode, help_heading = VIEW)]
+    pub file_mode: u32,
+
+    /// Mode of directories whose plain object does not tell one, and of the root of a new session (in octal)
+    #[arg(long, env = "CWDFS_DIR_MODE", value_name = "MODE", default_value = "0755",
+        value_parser = values::mode, help_heading = VIEW)]
+    pub dir_mode: u32,
+
+    /// Setting the extended attribute NAME on anything in the mount does what `cwdfs refresh` does; geesefs's
+    /// name is `.invalidate`
+    #[arg(long, env = "CWDFS_REFRESH_ATTR", value_name = "NAME", help_heading = VIEW)]
+    pub refresh_attr: Option<String>,
+
+    /// Plain objects get a Content-Type by their file's extension
+    #[arg(long, env = "CWDFS_CONTENT_TYPE", help_heading = VIEW, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
+    pub content_type: bool,
+
     /// Show everything as this user's, whoever is stored. What is stored stays, for mounts without it; what is
     /// made gets the stored owner of its directory (a new session is this user's); a chown to this user
     /// changes nothing, to another is stored

@@ -10,6 +10,8 @@ use tokio::sync::oneshot;
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// geesefs frees memory at SIGUSR1; here it has no meaning, and must not end the daemon.
+    _without_meaning: Signal,
 }
 
 impl Signals {
@@ -19,6 +21,7 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            _without_meaning: signal(SignalKind::user_defined1()).map_err(failed)?,
         })
     }
 

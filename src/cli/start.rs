@@ -11,9 +11,9 @@ use super::signals::{self, Signals};
 use crate::control::registry::{self, Entry, Registry};
 use crate::control::server;
 use crate::fuse::sys::{MountSpec, Unmount};
-use crate::fuse::{self, FuseOptions, Passthrough, Served};
+use crate::fuse::{self, FuseOptions, Passthrough, RefreshAttr, Served};
 use crate::log::lease::Succession;
-use crate::session::{KeepOptions, Owners, Session, SessionOptions};
+use crate::session::{KeepOptions, Modes, Owners, Session, SessionOptions};
 use crate::view::{View, ViewOptions};
 use ignore::gitignore::Gitignore;
 use rustix::mount::MountFlags;
@@ -127,6 +127,7 @@ pub(super) async fn open(plan: &Plan, begun: &Begun) -> Result<(Reached, Arc<Ses
         publish: !args.no_publish,
         exclude: plan.exclude.clone(),
         delay: args.publish_delay,
+        content_types: args.content_type,
         delete_conditions: args.read_only || reached.deletes_with_condition().await?,
         ..ViewOptions::default()
     };
@@ -142,7 +143,8 @@ fn mount(plan: &Plan, reached: Reached, session: Arc<Session>, view: Arc<View>) 
     let socket = registry.socket(&args.mountpoint);
     let failed = |error| Failure::new(Exit::CannotStart, format!("{}: {error}", socket.display()));
     let listener = registry.prepare().and_then(|()| server::listen(&socket)).map_err(failed)?;
-    let (served, ended) = fuse::serve(&session, &fuse_options(plan), &tokio::runtime::Handle::current())?;
+    let options = fuse_options(plan, &view);
+    let (served, ended) = fuse::serve(&session, &options, &tokio::runtime::Handle::current())?;
     let entry = entry(plan, &registry, &served);
     if let Err(error) = registry.add(&entry) {
         take_away(&served);
@@ -170,7 +172,7 @@ fn take_away(served: &Served) {
     }
 }
 
-fn fuse_options(plan: &Plan) -> FuseOptions {
+fn fuse_options(plan: &Plan, view: &Arc<View>) -> FuseOptions {
     let args = &plan.args;
     let flags = if args.read_only { plan.flags | MountFlags::RDONLY } else { plan.flags };
     let mount = MountSpec {
@@ -179,7 +181,9 @@ fn fuse_options(plan: &Plan) -> FuseOptions {
         allow_other: args.allow_other,
         flags,
     };
-    FuseOptions { mount, passthrough: plan.passthrough.clone(), following: args.read_only, threads: THREADS }
+    let refresh = args.refresh_attr.as_ref().map(|name| RefreshAttr::new(name, view));
+    let passthrough = plan.passthrough.clone();
+    FuseOptions { mount, passthrough, following: args.read_only, threads: THREADS, refresh }
 }
 
 fn entry(plan: &Plan, registry: &Registry, served: &Served) -> Entry {
@@ -219,6 +223,7 @@ fn session_options(plan: &Plan) -> SessionOptions {
         succession: succession(args),
         park_after: args.park_after.0,
         owners: Owners { uid: args.uid, gid: args.gid },
+        modes: Modes { file: args.file_mode, directory: args.dir_mode },
         read_only: args.read_only,
         follow_interval: FOLLOW,
         keep: if args.keep_for_tests { KeepOptions::for_tests() } else { KeepOptions::default() },

@@ -40,6 +40,14 @@ pub fn id(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Permission bits, in octal.
+pub fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text.trim(), 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err(format!("{text}: no mode; write 0644")),
+    }
+}
+
 /// The least that a cache can work with, bytes.
 const LEAST_CACHE: u64 = 16 << 20;
 
@@ -142,6 +150,8 @@ mod tests {
         }
         assert!(cache_size("1M").is_err_and(|e| e.contains("16 MiB")));
         assert_eq!(cache_size("64M"), Ok(64 << 20));
+        assert_eq!((mode("0666"), mode("777")), (Ok(0o666), Ok(0o777)));
+        assert!(mode("rw").is_err() && mode("10000").is_err() && mode("0o644").is_err());
     }
 
     #[test]

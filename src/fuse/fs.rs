@@ -4,6 +4,7 @@ use super::answer::Answers;
 use super::backing::Backings;
 use super::convert::{self, caller, ino};
 use super::open::{OpenReply, send_open};
+use super::refresh::RefreshAttr;
 use super::report::Op;
 use crate::log::ids::Ino;
 use crate::session::SessionError;
@@ -54,6 +55,8 @@ pub struct CwdFs {
     pub depth: u32,
     /// Listings may be kept by the kernel.
     pub cache_dirs: bool,
+    /// The extended attribute that asks for an import.
+    pub refresh: Option<RefreshAttr>,
 }
 
 fn op(name: &'static str, req: &Request, ino: INodeNo) -> Op {
@@ -469,6 +472,9 @@ impl Filesystem for CwdFs {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if let Some(refresh) = self.refresh.as_ref().filter(|refresh| refresh.is_named(bytes(name))) {
+            return self.answers.give(op("setxattr", req, number), refresh.refresh(), reply);
+        }
         let Some(mode) = convert::xattr_mode(flags) else { return reply.error(Errno::EINVAL) };
         let done = self.answers.session.setxattr(caller(req), ino(number), bytes(name), value, mode);
         self.answers.give(op("setxattr", req, number), done, reply);

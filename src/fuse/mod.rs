@@ -15,6 +15,7 @@ mod interrupt;
 mod invalidate;
 mod open;
 pub mod probe;
+mod refresh;
 mod report;
 mod serve;
 pub mod sys;
@@ -22,4 +23,5 @@ pub mod table;
 mod utab;
 
 pub use probe::Passthrough;
+pub use refresh::RefreshAttr;
 pub use serve::{Ended, FuseOptions, Served, serve};

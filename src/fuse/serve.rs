@@ -3,6 +3,7 @@
 use super::answer::{Answers, Ttl};
 use super::backing::Backings;
 use super::fs::CwdFs;
+use super::refresh::RefreshAttr;
 use super::report::Report;
 use super::sys::{self, MountError, MountSpec, Unmount};
 use super::{Passthrough, invalidate, table, utab};
@@ -33,6 +34,8 @@ pub struct FuseOptions {
     pub following: bool,
     /// Threads that read requests.
     pub threads: usize,
+    /// The extended attribute that asks for an import.
+    pub refresh: Option<RefreshAttr>,
 }
 
 /// How the request loop ended.
@@ -122,6 +125,7 @@ fn file_system(session: &Arc<Session>, options: &FuseOptions, runtime: &tokio::r
         backings: Arc::new(Backings::default()),
         depth: options.passthrough.depth(),
         cache_dirs: !options.following,
+        refresh: options.refresh.clone(),
     }
 }
 

@@ -110,7 +110,7 @@ impl Session {
             Some(row) => Ok(Some(row)),
             // A follower of a prefix that holds no session yet shows an empty root.
             None if ino == Ino::ROOT && self.writer.is_none() => {
-                Ok(Some(super::make::root_row(self.options.owners.of_nobody())))
+                Ok(Some(super::make::root_row(self.options.untold())))
             }
             // It may have lost its last name between the two looks.
             None => Ok(orphan()),

@@ -5,6 +5,7 @@ use super::api::*;
 use super::attr::now;
 use super::change::Change;
 use super::level::Place;
+use super::options::Untold;
 use super::path::check_new_name;
 use super::{Durability, Session, SessionError};
 use crate::log::ids::Ino;
@@ -86,7 +87,7 @@ impl Session {
         let home = change.put_entry(parent, name, ino, mode);
         let now = change.now();
         let is_dir = mode & libc::S_IFMT == libc::S_IFDIR;
-        let (uid, gid) = self.options.owners.of_new(caller, &dir);
+        let (uid, gid) = self.options.owners.of_new(caller, dir);
         let row = InodeRow {
             mode,
             uid,
@@ -190,10 +191,10 @@ fn check_kind(new: &NewNode) -> Result<()> {
 }
 
 /// A new session's root.
-pub(super) fn root_row((uid, gid): (u32, u32)) -> InodeRow {
-    let now = now();
+pub(super) fn root_row(untold: Untold) -> InodeRow {
+    let (now, (uid, gid)) = (now(), untold.owner);
     InodeRow {
-        mode: libc::S_IFDIR | 0o755,
+        mode: libc::S_IFDIR | untold.modes.directory,
         uid,
         gid,
         nlink: 2,

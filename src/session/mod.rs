@@ -42,7 +42,7 @@ mod xattr;
 pub use close::CloseReport;
 pub use error::SessionError;
 pub use invalidate::Queue;
-pub use options::{Durability, KeepOptions, SessionOptions};
+pub use options::{Durability, KeepOptions, Modes, SessionOptions};
 pub use owners::Owners;
 
 use crate::journal::Journal;

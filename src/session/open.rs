@@ -5,7 +5,7 @@ use super::change::{Numbers, next_ino};
 use super::keeper::Keeping;
 use super::make::root_row;
 use super::node::Nodes;
-use super::owners::Owners;
+use super::options::Untold;
 use super::status::Notices;
 use super::{Session, SessionError, SessionOptions, Writer, file};
 use crate::journal::{Found, Journal, JournalOptions};
@@ -46,7 +46,7 @@ impl Session {
         journal.writing_as(Some(recovered.lease.epoch()))?;
         let ours = settle_lineage(&journal, &recovered, &notices)?;
         journal.bind(recovered.lease.session())?;
-        make_root(&journal, options.owners)?;
+        make_root(&journal, options.untold())?;
         let writer = start_writer(&store, &journal, &recovered)?;
         let session = Session::assemble(store, journal, Some(writer), found.same_boot, options, notices)?;
         if !ours {
@@ -180,7 +180,7 @@ fn settle_lineage(journal: &Journal, recovered: &Recovered, notices: &Notices) -
 }
 
 /// Makes the root, and what goes with a session, where there is none.
-fn make_root(journal: &Journal, owners: Owners) -> Result<()> {
+fn make_root(journal: &Journal, untold: Untold) -> Result<()> {
     if journal.inode(Ino::ROOT)?.is_some() {
         return Ok(());
     }
@@ -188,7 +188,7 @@ fn make_root(journal: &Journal, owners: Owners) -> Result<()> {
     journal.apply(vec![
         Record::put_raw(&meta(meta::COOKIE_KEY), rand::random::<[u8; 16]>().to_vec()),
         Record::put(&meta(meta::NEXT_INO), &(Ino::ROOT.0 + 1)),
-        Record::put(&Key::Inode { ino: Ino::ROOT }, &root_row(owners.of_nobody())),
+        Record::put(&Key::Inode { ino: Ino::ROOT }, &root_row(untold)),
     ])?;
     Ok(())
 }

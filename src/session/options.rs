@@ -43,6 +43,8 @@ pub struct SessionOptions {
     pub park_after: Option<Duration>,
     /// Whom everything is shown to belong to.
     pub owners: Owners,
+    /// Modes of what tells none.
+    pub modes: Modes,
     /// Follow a writer instead of being one.
     pub read_only: bool,
     /// A follower's longest time between polls.
@@ -51,6 +53,37 @@ pub struct SessionOptions {
     pub keep: KeepOptions,
     /// Files may be opened in passthrough mode (the kernel and our privileges allow it).
     pub passthrough: bool,
+}
+
+/// Modes of what an outside client put into the prefix without telling any, and of a new session's root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modes {
+    /// Permission bits of files.
+    pub file: u32,
+    /// Permission bits of directories.
+    pub directory: u32,
+}
+
+impl Default for Modes {
+    fn default() -> Modes {
+        Modes { file: 0o644, directory: 0o755 }
+    }
+}
+
+/// What something gets that does not tell it: a new session's root, an object that an outside client made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Untold {
+    /// User and group.
+    pub owner: (u32, u32),
+    /// Permission bits.
+    pub modes: Modes,
+}
+
+impl SessionOptions {
+    /// For what does not tell it.
+    pub(super) fn untold(&self) -> Untold {
+        Untold { owner: self.owners.of_nobody(), modes: self.modes }
+    }
 }
 
 /// When the log is shortened and what it leaves behind is deleted. A log's cost is that of replaying it: its

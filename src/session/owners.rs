@@ -52,12 +52,13 @@ impl Owners {
 mod tests {
     use super::*;
     use crate::session::make::root_row;
+    use crate::session::options::{Modes, Untold};
 
     const BOTH: Owners = Owners { uid: Some(1001), gid: Some(1002) };
     const USER: Owners = Owners { uid: Some(1001), gid: None };
 
     fn row(uid: u32, gid: u32, mode: u32) -> InodeRow {
-        InodeRow { uid, gid, mode, ..root_row((7, 7)) }
+        InodeRow { uid, gid, mode, ..root_row(Untold { owner: (7, 7), modes: Modes::default() }) }
     }
 
     #[test]

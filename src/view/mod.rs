@@ -71,9 +71,17 @@ impl View {
 
     /// Imports what other clients did, now; when it returns, the mount shows that.
     pub async fn refresh(&self) -> Result<Imported> {
+        self.refresh_within(Duration::MAX).await
+    }
+
+    /// Like [`View::refresh`], but waits at most so long for the kernel to forget what it has cached: for
+    /// callers that hold a lock which the kernel needs for that.
+    pub async fn refresh_within(&self, forget: Duration) -> Result<Imported> {
         let Some(active) = &self.active else { return Ok(Imported::default()) };
         let imported = active.importer.pass().await;
-        active.shared.session.invalidated().await;
+        if tokio::time::timeout(forget, active.shared.session.invalidated()).await.is_err() {
+            tracing::debug!("the kernel has not forgotten everything yet");
+        }
         imported
     }
 

@@ -15,6 +15,8 @@ pub struct ViewOptions {
     pub exclude: Gitignore,
     /// How long after a commit its changes are published, so that more of them are one request.
     pub delay: Duration,
+    /// Whether an object says its `Content-Type`, by the extension of its name.
+    pub content_types: bool,
     /// The least time between two imports; without outside changes it grows up to [`ViewOptions::MAX_IDLE`].
     pub import_interval: Duration,
     /// How long a first mount waits for the headers of what it imports; the rest is read while it is in use.
@@ -40,6 +42,12 @@ impl ViewOptions {
         self.publish && self.exclude.is_empty()
     }
 
+    /// The `Content-Type` that the object of a regular file says.
+    pub(super) fn content_type(&self, key: &str) -> Option<String> {
+        let guess = || mime_guess::from_path(key).first_raw().map(str::to_owned);
+        self.content_types.then(guess).flatten()
+    }
+
     fn excludes(&self, path: &str, directory: bool) -> bool {
         let path = Path::new(path);
         !self.exclude.is_empty() && self.exclude.matched_path_or_any_parents(path, directory).is_ignore()
@@ -52,6 +60,7 @@ impl Default for ViewOptions {
             publish: true,
             exclude: Gitignore::empty(),
             delay: Duration::from_secs(1),
+            content_types: false,
             import_interval: Duration::from_secs(10),
             headers_wait: Duration::from_secs(20),
             concurrency: 16,

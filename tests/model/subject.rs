@@ -66,6 +66,7 @@ impl Subject {
             succession: cwdfs::log::lease::Succession::AtOnce,
             park_after: None,
             owners: Default::default(),
+            modes: Default::default(),
             read_only: false,
             follow_interval: Duration::from_secs(5),
             keep: KeepOptions::for_tests(),

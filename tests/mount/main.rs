@@ -14,6 +14,8 @@ mod eject;
 mod faults;
 mod follower;
 mod fstab;
+mod geesefs;
+mod geesefs_real;
 mod helper;
 mod inspect;
 mod keeper;

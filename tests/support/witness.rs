@@ -12,6 +12,8 @@ use tokio::runtime::Runtime;
 /// An object as the witness saw it.
 #[derive(Debug, Clone)]
 pub struct Plain {
+    /// What it says of its content, if anything.
+    pub content_type: Option<String>,
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Its version.
@@ -85,6 +87,7 @@ impl Witness {
                 Ok(answer) => Some(Plain {
                     etag: answer.e_tag.unwrap_or_default(),
                     metadata: answer.metadata.unwrap_or_default(),
+                    content_type: answer.content_type,
                     bytes: answer.body.collect().await.expect("the witness reads an object").to_vec(),
                 }),
                 Err(e) => {

@@ -118,6 +118,7 @@ impl Rig {
             succession: cwdfs::log::lease::Succession::AtOnce,
             park_after: None,
             owners: self.owners,
+            modes: Default::default(),
             read_only: false,
             follow_interval: Duration::from_secs(5),
             passthrough: false,

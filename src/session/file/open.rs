@@ -376,6 +376,7 @@ pub(super) mod tests {
             succession: crate::log::lease::Succession::AtOnce,
             park_after: None,
             owners: Default::default(),
+            modes: Default::default(),
             read_only: false,
             follow_interval: std::time::Duration::from_secs(5),
             keep: Default::default(),

@@ -33,6 +33,7 @@ fn options(cache: &Path, timeout: Duration) -> SessionOptions {
         succession: crate::log::lease::Succession::AtOnce,
         park_after: None,
         owners: Default::default(),
+        modes: Default::default(),
         read_only: false,
         follow_interval: Duration::from_secs(5),
         keep: KeepOptions {

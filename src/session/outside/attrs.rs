@@ -2,6 +2,7 @@
 
 use super::{Outside, UNREAD, is_dir};
 use crate::log::row::{InodeRow, Time};
+use crate::session::options::Untold;
 
 /// What the metadata of a plain object says; what it does not say is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,18 +23,15 @@ pub struct Headers {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-const DEFAULT_FILE: u32 = 0o644;
-const DEFAULT_DIRECTORY: u32 = 0o755;
-
 impl Outside {
     /// The inode that the object makes at `now`, still without a home. `old` is what it replaces: an owner
-    /// or mode that the object does not tell stays; else the owner is `nobody`.
-    pub(super) fn inode(&self, old: Option<&InodeRow>, nobody: (u32, u32), now: Time) -> InodeRow {
+    /// or mode that the object does not tell stays; else it is what `untold` says.
+    pub(super) fn inode(&self, old: Option<&InodeRow>, untold: Untold, now: Time) -> InodeRow {
         let none = Headers::default();
         let headers = self.headers.as_ref().unwrap_or(&none);
         let kind = self.kind(headers);
         let old = old.filter(|old| old.mode & libc::S_IFMT == kind);
-        let default = if kind == libc::S_IFDIR { DEFAULT_DIRECTORY } else { DEFAULT_FILE };
+        let default = if kind == libc::S_IFDIR { untold.modes.directory } else { untold.modes.file };
         let permissions = match kind {
             libc::S_IFLNK => 0o777,
             _ => headers.mode.or(old.map(|old| old.mode)).unwrap_or(default) & 0o7777,
@@ -51,8 +49,8 @@ impl Outside {
         let mtime = headers.mtime.unwrap_or(modified);
         InodeRow {
             mode: kind | permissions,
-            uid: headers.uid.or(old.map(|old| old.uid)).unwrap_or(nobody.0),
-            gid: headers.gid.or(old.map(|old| old.gid)).unwrap_or(nobody.1),
+            uid: headers.uid.or(old.map(|old| old.uid)).unwrap_or(untold.owner.0),
+            gid: headers.gid.or(old.map(|old| old.gid)).unwrap_or(untold.owner.1),
             nlink: if is_dir(kind) { 2 } else { 1 },
             rdev: match kind {
                 libc::S_IFCHR | libc::S_IFBLK => headers.rdev.unwrap_or(0),
@@ -71,8 +69,8 @@ impl Outside {
     }
 
     /// The inode that the object makes while its headers are not read.
-    pub(super) fn guessed(&self, old: &InodeRow, nobody: (u32, u32)) -> InodeRow {
-        Outside { headers: None, ..self.clone() }.inode(None, nobody, old.ctime)
+    pub(super) fn guessed(&self, old: &InodeRow, untold: Untold) -> InodeRow {
+        Outside { headers: None, ..self.clone() }.inode(None, untold, old.ctime)
     }
 
     /// The type bits: only an object without bytes can be anything but a file.
@@ -96,6 +94,9 @@ impl Outside {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::options::Modes;
+
+    const UNTOLD: Untold = Untold { owner: (1, 2), modes: Modes { file: 0o604, directory: 0o705 } };
 
     fn object(size: u64, headers: Headers) -> Outside {
         Outside {
@@ -112,22 +113,30 @@ mod tests {
     #[test]
     fn only_an_empty_object_is_more_than_a_file() {
         let link = Headers { target: Some(b"t".to_vec()), mode: Some(0o120777), ..Headers::default() };
-        let made = object(0, link.clone()).inode(None, (1, 2), Time::default());
+        let made = object(0, link.clone()).inode(None, UNTOLD, Time::default());
         assert_eq!((made.mode, made.size, made.target), (0o120777, 1, b"t".to_vec()));
-        let made = object(5, link).inode(None, (1, 2), Time::default());
+        let made = object(5, link).inode(None, UNTOLD, Time::default());
         assert_eq!((made.mode, made.size), (libc::S_IFREG | 0o777, 5));
         let fifo = Headers { mode: Some(libc::S_IFIFO | 0o600), rdev: Some(9), ..Headers::default() };
-        let made = object(0, fifo).inode(None, (1, 2), Time::default());
+        let made = object(0, fifo).inode(None, UNTOLD, Time::default());
         assert_eq!((made.mode, made.rdev), (libc::S_IFIFO | 0o600, 0));
+    }
+
+    #[test]
+    fn a_mode_that_is_not_told_is_the_mounts() {
+        let file = object(1, Headers::default()).inode(None, UNTOLD, Time::default());
+        let directory = Outside { directory: true, ..object(0, Headers::default()) };
+        let directory = directory.inode(None, UNTOLD, Time::default());
+        assert_eq!((file.mode, directory.mode), (libc::S_IFREG | 0o604, libc::S_IFDIR | 0o705));
+        assert_eq!((file.uid, file.gid), UNTOLD.owner);
     }
 
     #[test]
     fn what_an_edit_does_not_tell_stays() {
         let mode = Headers { mode: Some(libc::S_IFREG | 0o755), uid: Some(7), ..Headers::default() };
-        let old = object(1, mode).inode(None, (1, 2), Time::default());
-        let new = object(2, Headers::default()).inode(Some(&old), (1, 2), Time::default());
-        assert_eq!((new.mode, new.size), (libc::S_IFREG | 0o755, 2));
-        assert_eq!((new.uid, new.gid), (7, 2), "the group was nobody's");
+        let old = object(1, mode).inode(None, UNTOLD, Time::default());
+        let new = object(2, Headers::default()).inode(Some(&old), UNTOLD, Time::default());
+        assert_eq!((new.mode, new.uid, new.size), (libc::S_IFREG | 0o755, 7, 2));
         assert_eq!(new.mtime, Time { sec: -1, nsec: 999_000_000 });
     }
 }

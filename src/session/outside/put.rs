@@ -105,7 +105,7 @@ impl Session {
             return Ok(Kept::Taken);
         }
         let beside = change.new_ino();
-        let row = object.inode(Some(&old), self.options.owners.of_nobody(), change.now());
+        let row = object.inode(Some(&old), self.options.untold(), change.now());
         put_inode(&mut change, object, beside, parent, name.as_bytes(), row, content);
         change.touch_directory(parent, 0)?;
         change.record(Record::put(&object.view_key(), &object.row(ino, NOTHING_OF_OURS)));
@@ -127,10 +127,11 @@ impl Session {
             return Ok(Placed::Raced);
         };
         let unchanged = old.version == UNREAD;
-        let nobody = self.options.owners.of_nobody();
-        let (guess, told) = (object.guessed(&old, nobody), object.inode(Some(&old), nobody, change.now()));
+        let untold = self.options.untold();
+        let (guess, told) = (object.guessed(&old, untold), object.inode(Some(&old), untold, change.now()));
         let mut row = InodeRow { version: old.version + 1, ..old.clone() };
-        if old.mode == guess.mode {
+        // The mount that guessed may have had other modes.
+        if unchanged || old.mode == guess.mode {
             row.mode = old.mode & libc::S_IFMT | told.mode & 0o7777;
         }
         // The mount that guessed may have been another user's.
@@ -205,8 +206,7 @@ impl Session {
         };
         let now = change.now();
         let ino = change.new_ino();
-        let row =
-            InodeRow { mtime: now, atime: now, ..implied.inode(None, self.options.owners.of_nobody(), now) };
+        let row = InodeRow { mtime: now, atime: now, ..implied.inode(None, self.options.untold(), now) };
         put_inode(change, &implied, ino, parent, name, row, Vec::new());
         if let Some((old, row)) = old {
             self.drop_name(change, old, row, parent, name)?;
@@ -237,8 +237,7 @@ impl Session {
     ) -> Result<Seq> {
         let name = last_name(&object.path).as_bytes();
         let ino = change.new_ino();
-        let nobody = self.options.owners.of_nobody();
-        let row = object.inode(old.as_ref().map(|(_, row)| row), nobody, change.now());
+        let row = object.inode(old.as_ref().map(|(_, row)| row), self.options.untold(), change.now());
         let (version, regular) = (row.version, row.mode & libc::S_IFMT == libc::S_IFREG);
         let content = if regular { object.extents() } else { Vec::new() };
         let directory = is_dir(row.mode);
@@ -282,7 +281,7 @@ impl Session {
             (false, _) => NOTHING_OF_OURS,
         };
         if unchanged && told.is_some() {
-            let new = object.inode(Some(&old), self.options.owners.of_nobody(), change.now());
+            let new = object.inode(Some(&old), self.options.untold(), change.now());
             let row =
                 InodeRow { mode: new.mode, uid: new.uid, gid: new.gid, mtime: new.mtime, version, ..old };
             put_xattrs(&mut change, object, ino);

@@ -29,6 +29,7 @@ pub(super) async fn upload(
 ) -> Result<(ETag, u64)> {
     let regular = shown.row.mode & libc::S_IFMT == libc::S_IFREG;
     let size = if regular { shown.row.size } else { 0 };
+    let content_type = if regular { shared.options.content_type(key) } else { None };
     let mut metadata = headers::write(&shown.row, &shown.xattrs)
         .map_err(|why| ViewError::Unpublishable { key: key.to_owned(), why })?;
     let mut mark = |crc| {
@@ -40,11 +41,11 @@ pub(super) async fn upload(
         let _permit = memory(shared, size).await?;
         let body = shared.reader.read(&shown.extents, 0..size).await?;
         mark(crc32c::crc32c(&body));
-        let options = PutOptions { condition, metadata, content_type: None };
+        let options = PutOptions { condition, metadata, content_type };
         return Ok((shared.store.put(key, body, &options).await?, size));
     }
     mark(checksum(shared, shown, size).await?);
-    let options = PutOptions { condition: condition.clone(), metadata, content_type: None };
+    let options = PutOptions { condition: condition.clone(), metadata, content_type };
     let upload = shared.store.create_multipart(key, &options).await?;
     let done = send(shared, key, &upload, shown, size, &condition).await;
     if let Err(error) = &done

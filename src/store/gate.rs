@@ -188,6 +188,10 @@ impl ObjectStore for Gate {
     async fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> Result<ListPage> {
         self.inner.list(prefix, start_after, limit).await
     }
+
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.inner.folders().await
+    }
 }
 
 #[cfg(test)]

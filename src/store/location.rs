@@ -46,20 +46,46 @@ pub struct Opened {
     pub store: Arc<dyn ObjectStore>,
     /// Latency, counters, credential expiry.
     pub stats: Arc<Stats>,
+    place: Place,
+    timeout: Duration,
+}
+
+/// What is behind a handle.
+enum Place {
+    S3(Arc<S3Store>),
+    Dir(PathBuf),
+}
+
+impl Opened {
+    fn of(place: Place, timeout: Duration) -> Opened {
+        let (inner, s3): (Arc<dyn ObjectStore>, Option<Arc<S3Store>>) = match &place {
+            Place::Dir(path) => (Arc::new(DirStore::new(path)), None),
+            Place::S3(store) => (Arc::clone(store) as _, Some(Arc::clone(store))),
+        };
+        let stats = Arc::new(Stats::new(s3));
+        let store = Arc::new(Retrying::new(inner, timeout, Arc::clone(&stats)));
+        Opened { store, stats, place, timeout }
+    }
+
+    /// The store at a folder of this one ([`ObjectStore::folders`] names them), over the same connections.
+    pub fn below(&self, folder: &str) -> Opened {
+        let place = match &self.place {
+            Place::S3(store) => Place::S3(Arc::new(store.below(folder))),
+            Place::Dir(path) => Place::Dir(path.join(folder)),
+        };
+        Opened::of(place, self.timeout)
+    }
 }
 
 /// Opens the store at `location`; nothing is written, and nothing asked of the store.
 pub async fn open(location: &Location, options: &StoreOptions) -> Result<Opened> {
-    let (inner, s3): (Arc<dyn ObjectStore>, Option<Arc<S3Store>>) = match location {
-        Location::Dir { path } => (Arc::new(DirStore::new(path)), None),
+    let place = match location {
+        Location::Dir { path } => Place::Dir(path.clone()),
         Location::S3 { bucket, prefix } => {
-            let store = Arc::new(S3Store::open(bucket, prefix, &options.s3).await?);
-            (Arc::clone(&store) as Arc<dyn ObjectStore>, Some(store))
+            Place::S3(Arc::new(S3Store::open(bucket, prefix, &options.s3).await?))
         }
     };
-    let stats = Arc::new(Stats::new(s3));
-    let store = Arc::new(Retrying::new(inner, options.timeout, Arc::clone(&stats)));
-    Ok(Opened { store, stats })
+    Ok(Opened::of(place, options.timeout))
 }
 
 impl Location {
@@ -88,6 +114,19 @@ impl Location {
         match check_bucket(bucket).and_then(|()| check_prefix(prefix)) {
             Ok(()) => Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() }),
             Err(why) => refuse(why),
+        }
+    }
+
+    /// The location of a folder of this one.
+    pub fn below(&self, folder: &str) -> Location {
+        match self {
+            Location::S3 { bucket, prefix } if prefix.is_empty() => {
+                Location::S3 { bucket: bucket.clone(), prefix: folder.to_owned() }
+            }
+            Location::S3 { bucket, prefix } => {
+                Location::S3 { bucket: bucket.clone(), prefix: format!("{prefix}/{folder}") }
+            }
+            Location::Dir { path } => Location::Dir { path: path.join(folder) },
         }
     }
 

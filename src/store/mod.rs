@@ -105,4 +105,7 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// keys' bytes, but SeaweedFS's is that of folders' names (`a/b` before `a-`): rely on it within one folder
     /// only.
     async fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> Result<ListPage>;
+
+    /// The folders directly below this handle's prefix, by name, in memory: `a` where a key starts with `a/`.
+    async fn folders(&self) -> Result<Vec<String>>;
 }

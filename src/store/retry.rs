@@ -262,6 +262,10 @@ impl ObjectStore for Retrying {
     async fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> Result<ListPage> {
         self.run(("list", prefix), Duration::ZERO, || self.inner.list(prefix, start_after, limit)).await
     }
+
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.run(("folders", ""), Duration::ZERO, || self.inner.folders()).await
+    }
 }
 
 #[cfg(test)]

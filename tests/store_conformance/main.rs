@@ -42,6 +42,7 @@ conformance!(
     suite::deleting_many,
     suite::listing_is_in_byte_order_and_in_pages,
     suite::listing_is_by_prefix_of_the_key,
+    suite::folders_are_named_once,
     suite::keys_of_every_sort,
     suite::copies,
     suite::multipart,

@@ -219,6 +219,16 @@ pub async fn listing_is_in_byte_order_and_in_pages(store: Store) {
     }
 }
 
+pub async fn folders_are_named_once(store: Store) {
+    assert_eq!(store.folders().await.unwrap(), Vec::<String>::new());
+    for key in ["file", "a/x", "a/y", "a/deep/z", "b c/é", "é/x", ".hidden/x"] {
+        put(&store, key, "").await;
+    }
+    let mut folders = store.folders().await.unwrap();
+    folders.sort();
+    assert_eq!(folders, [".hidden", "a", "b c", "é"]);
+}
+
 pub async fn listing_is_by_prefix_of_the_key(store: Store) {
     let all = ["a", "ab/c", "ab/d/e", "ac", "b"];
     for key in all {

@@ -358,6 +358,10 @@ impl ObjectStore for Client {
         .await
     }
 
+    async fn folders(&self) -> Result<Vec<String>> {
+        error(Kind::Unsupported, "folders", "")
+    }
+
     async fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> Result<ListPage> {
         self.run("list", prefix, |shared| {
             let objects = shared.objects.lock();

@@ -44,6 +44,14 @@ pub(super) fn list(root: BorrowedFd<'_>, prefix: &str, after: &str, limit: usize
     Ok(ListPage { objects, more })
 }
 
+/// The folders directly below the root.
+pub(super) fn folders(root: BorrowedFd<'_>) -> Try<Vec<String>> {
+    let folders = entries(root)?.into_iter().filter(|(name, is_folder)| *is_folder && name != HIDDEN);
+    let mut names: Vec<String> = folders.map(|(name, _)| name).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
 fn walk(folder: BorrowedFd<'_>, path: &str, query: &Query<'_>, objects: &mut Vec<Listed>) -> Try<()> {
     let mut keys: Vec<String> = entries(folder)?
         .into_iter()

@@ -268,6 +268,14 @@ impl ObjectStore for DirStore {
         })
         .await
     }
+
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.reading("folders", "", |root, _| match root {
+            Some(root) => list::folders(root),
+            None => Ok(Vec::new()),
+        })
+        .await
+    }
 }
 
 #[cfg(test)]

@@ -289,4 +289,8 @@ impl ObjectStore for FaultyStore {
         })
         .await
     }
+
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.run("folders", &[""], |store, _| async move { store.folders().await }).await
+    }
 }

@@ -39,6 +39,30 @@ pub(super) async fn page(
     }
 }
 
+/// The folders directly below the prefix.
+pub(super) async fn folders(store: &S3Store) -> Result<Vec<String>, Refusal> {
+    let mut all = Vec::new();
+    let mut next: Option<String> = None;
+    loop {
+        let request = store
+            .client
+            .list_objects_v2()
+            .bucket(&store.bucket)
+            .set_prefix(Some(store.prefix.clone()).filter(|prefix| !prefix.is_empty()))
+            .delimiter("/")
+            .set_continuation_token(next.clone());
+        let found = answer(0, request.send()).await?;
+        let below = found.common_prefixes().iter().filter_map(|common| common.prefix());
+        let names = below.filter_map(|path| path.strip_prefix(&store.prefix)?.strip_suffix('/'));
+        all.extend(names.filter(|name| !name.is_empty()).map(str::to_owned));
+        let after = found.next_continuation_token().map(str::to_owned);
+        if !found.is_truncated().unwrap_or(false) || after.is_none() || after == next {
+            return Ok(all);
+        }
+        next = after;
+    }
+}
+
 /// All uploads under way below `prefix`.
 pub(super) async fn uploads(store: &S3Store, prefix: &str) -> Result<Vec<(String, UploadId)>, Refusal> {
     let prefix = format!("{}{prefix}", store.prefix);

@@ -69,6 +69,19 @@ impl S3Store {
         })
     }
 
+    /// The store at `folder` below this one's prefix, with the same client.
+    pub fn below(&self, folder: &str) -> S3Store {
+        S3Store {
+            client: self.client.clone(),
+            bucket: self.bucket.clone(),
+            prefix: format!("{}{folder}/", self.prefix),
+            credentials: Arc::clone(&self.credentials),
+            server: self.server.clone(),
+            limits: Limits::new(),
+            single_delete: AtomicBool::new(self.single_delete.load(Ordering::Relaxed)),
+        }
+    }
+
     /// When the credentials in use end; `None` if they do not say, or none were used yet.
     pub fn credential_expiry(&self) -> Option<SystemTime> {
         self.credentials.expiry()
@@ -418,5 +431,9 @@ impl ObjectStore for S3Store {
 
     async fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> Result<ListPage> {
         self.ask(("list", prefix), 0, list::page(self, prefix, start_after, limit.clamp(1, 1000))).await
+    }
+
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.ask(("folders", ""), 0, list::folders(self)).await
     }
 }

@@ -2,6 +2,7 @@
 
 use super::running::Shared;
 use super::start::FOLLOW;
+use super::values::rfc3339;
 use crate::control::status::{Amount, CacheStatus, ErrorStatus, LeaseStatus, Requests, Status, ViewStatus};
 use crate::fuse::{Passthrough, table};
 use crate::session::status::{Status as OfSession, WriterStatus};
@@ -10,12 +11,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
-fn rfc3339(at: SystemTime) -> String {
-    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
-}
 
 fn at_millis(ms: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(ms)

@@ -8,6 +8,7 @@
 mod check;
 mod daemon;
 mod demo;
+mod du;
 mod eject;
 mod environment;
 pub mod exit;
@@ -28,8 +29,10 @@ mod reach;
 mod ready;
 mod refresh;
 mod require;
+mod rm;
 mod running;
 mod serve;
+mod sessions;
 mod signals;
 mod start;
 mod status;
@@ -50,6 +53,8 @@ Examples:
   cwdfs flush --timeout 30 /mnt/sid42               returns when everything is in the store
   cwdfs unmount /mnt/sid42
   cwdfs inspect demo:sid42                          look inside a session
+  cwdfs sessions demo:                              all sessions of a bucket
+  cwdfs rm demo:sid42                               delete a session
   cwdfs demo                                        a session killed, wiped and resumed elsewhere
 ";
 
@@ -71,6 +76,9 @@ enum Command {
     Refresh(refresh::Args),
     Inspect(inspect::Args),
     Eject(Box<eject::Args>),
+    Sessions(sessions::Args),
+    Du(du::Args),
+    Rm(rm::Args),
     Demo(demo::Args),
     #[command(visible_alias = "tigrisfs")]
     Geesefs(geesefs::Args),
@@ -110,6 +118,9 @@ fn own(args: &[OsString]) -> Result<Exit, Failure> {
         Command::Refresh(args) => refresh::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Eject(args) => eject::run(*args),
+        Command::Sessions(args) => sessions::run(&args),
+        Command::Du(args) => du::run(&args),
+        Command::Rm(args) => rm::run(&args),
         Command::Demo(args) => demo::run(&args),
         // Taken before, but where options of ours come first.
         Command::Geesefs(args) => geesefs::run(geesefs::Program::Geesefs, &args.args),

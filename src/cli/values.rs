@@ -1,6 +1,8 @@
 //! What people write for sizes and times.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// A time: `500ms`, `2s`, `1m 30s`; a plain number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -99,6 +101,11 @@ pub fn human_size(bytes: u64) -> String {
     } else {
         format!("{value:.1} {unit}")
     }
+}
+
+/// A moment in RFC 3339, UTC.
+pub fn rfc3339(at: SystemTime) -> String {
+    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
 }
 
 /// A time for people: `350 ms`, `12 s`, `3 min`, `2 h`.

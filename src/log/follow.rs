@@ -44,6 +44,8 @@ pub struct Follower {
     polled: Duration,
     /// We were away for long, and have not read the lease since.
     suspicious: bool,
+    /// When the last slot that was applied was made.
+    committed_ms: Option<i64>,
 }
 
 struct Place {
@@ -62,7 +64,8 @@ impl Follower {
     ) -> Result<Follower, LogError> {
         let clock = SystemClock::shared();
         let polled = clock.boottime();
-        let mut follower = Follower { store, place: None, idle: 0, clock, polled, suspicious: false };
+        let mut follower =
+            Follower { store, place: None, idle: 0, clock, polled, suspicious: false, committed_ms: None };
         if !follower.load(sink).await? {
             blocking(|| sink.reset())?;
         }
@@ -97,6 +100,12 @@ impl Follower {
     /// Where we are; `None` before there is a session.
     pub fn at(&self) -> Option<(Epoch, Slot)> {
         self.place.as_ref().map(|place| (place.epoch, place.slot))
+    }
+
+    /// When the last slot that was applied was made, by its writer's clock, milliseconds since 1970; `None`
+    /// while there is only what a checkpoint held.
+    pub fn committed_ms(&self) -> Option<i64> {
+        self.committed_ms
     }
 
     async fn reload(&mut self, sink: &mut dyn RecoverySink) -> Result<Followed, LogError> {
@@ -169,6 +178,7 @@ impl Follower {
                 }
                 Kind::Seal { .. } => return Err(damaged("it is sealed in favour of an earlier epoch")),
                 Kind::Changes => {
+                    self.committed_ms = Some(segment.header.wall_ms);
                     hand_over(*segment, sink)?;
                     place.slot = next;
                     applied += 1;

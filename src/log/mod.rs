@@ -19,6 +19,7 @@ pub mod row;
 pub mod run;
 pub mod segment;
 pub mod source;
+pub mod summary;
 #[cfg(test)]
 mod testing;
 

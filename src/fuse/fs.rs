@@ -3,6 +3,7 @@
 use super::answer::Answers;
 use super::backing::Backings;
 use super::convert::{self, caller, ino};
+use super::flags;
 use super::open::{OpenReply, send_open};
 use super::refresh::RefreshAttr;
 use super::report::Op;
@@ -33,7 +34,7 @@ const BLOCK: u64 = 4096;
 const MAX_COPY: u64 = 0xffff_f000;
 
 /// What is asked of the kernel where it has it.
-const WANTED: [InitFlags; 9] = [
+const WANTED: [InitFlags; 10] = [
     InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_POSIX_ACL,
@@ -43,6 +44,8 @@ const WANTED: [InitFlags; 9] = [
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_EXPLICIT_INVAL_DATA,
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+    // Handles of files (name_to_handle_at) can be opened: a number is one inode's for the session's life.
+    InitFlags::FUSE_EXPORT_SUPPORT,
 ];
 
 /// A session as a FUSE file system.
@@ -498,7 +501,7 @@ impl Filesystem for CwdFs {
         self.answers.give(op("removexattr", req, number), done, reply);
     }
 
-    // ---- what there is none of; answered without a word in the log
+    // ---- what there is little or nothing of; answered without a word in the log
 
     fn ioctl(
         &self,
@@ -506,12 +509,15 @@ impl Filesystem for CwdFs {
         _ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
-        _cmd: u32,
-        _in_data: &[u8],
+        cmd: u32,
+        in_data: &[u8],
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(Errno::ENOTTY);
+        match flags::answer(cmd, in_data) {
+            Ok(bytes) => reply.ioctl(0, bytes),
+            Err(errno) => reply.error(errno),
+        }
     }
 
     fn poll(

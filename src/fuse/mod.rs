@@ -10,6 +10,7 @@
 mod answer;
 mod backing;
 mod convert;
+mod flags;
 mod fs;
 mod interrupt;
 mod invalidate;

@@ -138,6 +138,9 @@ fn changed(overlay: &Overlay, from: &[u8], end: Option<&[u8]>, live: usize) -> C
 
 type BaseRows = Vec<(KeyBytes, Vec<u8>)>;
 
+/// Rows that are read at once at the least; in tests few, so that there are several rounds.
+const FEWEST: usize = if cfg!(test) { 1 } else { 64 };
+
 /// Merges rows of the database with the changes over them, in key order, chunk by chunk.
 fn merge(
     base: impl Fn(&[u8], usize) -> Result<BaseRows>,
@@ -149,7 +152,8 @@ fn merge(
     let mut out: Vec<(KeyBytes, Bytes)> = Vec::new();
     let mut cursor = from.to_vec();
     loop {
-        let want = limit - out.len();
+        // Where one row is asked for, thousands before it may be gone by changes in memory.
+        let want = (limit - out.len()).max(FEWEST);
         let rows = base(&cursor, want)?;
         // The database has nothing more below `seen`.
         let seen = match rows.last() {
@@ -292,15 +296,19 @@ impl Journal {
         rows.into_iter().map(xattr).collect()
     }
 
-    /// An inode's further names: directory, cookie, name.
-    pub fn links(&self, ino: Ino) -> Result<Vec<(Ino, Cookie, Vec<u8>)>> {
+    /// The last of an inode's further names: directory, cookie, name.
+    pub fn last_link(&self, ino: Ino) -> Result<Option<(Ino, Cookie, Vec<u8>)>> {
         let from = Key::links_of(ino);
-        let rows = self.scan(&from, prefix_end(&from).as_deref(), usize::MAX)?;
-        let link = |(key, _): (KeyBytes, Bytes)| match Key::decode(&key) {
-            Some(Key::Link { parent, cookie, name, .. }) => Ok((parent, cookie, name)),
-            _ => Err(bad_key("link")),
-        };
-        rows.into_iter().map(link).collect()
+        // Ends with an inode number's bytes after a tag below 0xff, so there is an end.
+        let Some(end) = prefix_end(&from) else { return Ok(None) };
+        self.shared.before(&from, &end)?.map(link).transpose()
+    }
+}
+
+fn link((key, _): (KeyBytes, Bytes)) -> Result<(Ino, Cookie, Vec<u8>)> {
+    match Key::decode(&key) {
+        Some(Key::Link { parent, cookie, name, .. }) => Ok((parent, cookie, name)),
+        _ => Err(bad_key("link")),
     }
 }
 

@@ -88,10 +88,9 @@ impl Session {
         Ok(())
     }
 
-    /// Makes a further name of an inode its first.
+    /// Makes a further name of an inode its first: the last in order, since names are mostly removed in order.
     fn promote(&self, change: &mut Change<'_>, ino: Ino, row: &mut InodeRow) -> Result<()> {
-        let links = self.journal.links(ino)?;
-        let Some((parent, cookie, name)) = links.into_iter().next() else {
+        let Some((parent, cookie, name)) = self.journal.last_link(ino)? else {
             return Err(SessionError::Local(crate::log::source::LocalError::new(
                 crate::log::source::LocalKind::Damaged,
                 format!("inode {ino} has {} names more than are known", row.nlink),

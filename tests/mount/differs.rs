@@ -1,6 +1,6 @@
 //! Where a mount differs from ext4: the README's table has a row for each of these tests.
 
-use crate::support::{World, sh};
+use crate::support::{Ran, World, sh};
 use crate::twin::sys::Mapping;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 #[test]
@@ -62,6 +63,24 @@ fn a_birth_time_is_not_shown() {
     fs::write(mount.path("f"), "x").expect("write");
     let stat = rustix::fs::statx(CWD, mount.path("f"), AtFlags::empty(), StatxFlags::BTIME).expect("statx");
     assert_eq!(stat.stx_mask & StatxFlags::BTIME.bits(), 0, "the kernel does not ask a FUSE file system");
+    let born = |root: &std::path::Path| {
+        let mut value = [0; 64];
+        let len = rustix::fs::getxattr(root.join("f"), "cwdfs.btime", &mut value[..])
+            .expect("it is told otherwise");
+        let text = String::from_utf8_lossy(&value[..len]).into_owned();
+        let seconds: f64 = text.parse().expect("seconds");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("now").as_secs_f64();
+        assert!((now - 600.0..=now).contains(&seconds), "{text}");
+        text
+    };
+    let at = born(mount.root());
+    let set = rustix::fs::setxattr(mount.path("f"), "cwdfs.btime", b"1", rustix::fs::XattrFlags::empty());
+    assert_eq!(set, Err(Errno::OPNOTSUPP));
+    assert!(crate::support::tree::xattrs(&mount.path("f")).is_empty(), "it is in no list");
+    sh(mount.root(), "echo more >> f && touch -d 2001-01-01 f && mv f g && mv g f");
+    mount.unmount();
+    let mount = world.host("b").mount(&[]);
+    assert_eq!(born(mount.root()), at, "it stays, on another machine too");
     mount.unmount();
 }
 
@@ -75,14 +94,183 @@ fn what_is_refused_is_refused_with_the_errno_that_programs_fall_back_on() {
     let (from, to) =
         (File::open(mount.path("f")).expect("open"), File::create(mount.path("to")).expect("create"));
     assert_eq!(rustix::fs::ioctl_ficlone(&to, &from), Err(Errno::OPNOTSUPP), "FICLONE");
-    let flags = rustix::fs::ioctl_getflags(&from).expect_err("chattr's flags");
-    assert!([Errno::OPNOTSUPP, Errno::NOTTY].contains(&flags), "{flags}");
     for mode in [FallocateFlags::COLLAPSE_RANGE, FallocateFlags::INSERT_RANGE] {
         assert_eq!(rustix::fs::fallocate(&to, mode, 0, 4096), Err(Errno::OPNOTSUPP), "{mode:?}");
     }
     drop((from, to));
     // cp falls back on copying by itself.
     sh(mount.root(), "cp --reflink=auto f copy && cmp f copy");
+    let raw = r#"
+import ctypes, errno, fcntl, os
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(what, expected, call):
+    try: result = call()
+    except OSError as e: assert e.errno == expected, (what, e)
+    else: assert result == -1 and ctypes.get_errno() == expected, (what, result, ctypes.get_errno())
+here, f = os.open(".", os.O_RDONLY), os.open("swap", os.O_RDWR | os.O_CREAT, 0o600)
+os.write(f, bytes(1 << 20))
+refused("FIFREEZE", errno.EOPNOTSUPP, lambda: fcntl.ioctl(here, 0xC0045877, bytes(4)))
+refused("FITRIM", errno.ENOTTY, lambda: fcntl.ioctl(here, 0xC0185879, bytes(24)))
+refused("FIEMAP", errno.EOPNOTSUPP, lambda: fcntl.ioctl(f, 0xC020660B, bytes(32)))
+refused("quotactl_fd", errno.ENOSYS, lambda: libc.syscall(443, here, 0x80000700, 0, 0))
+os.system("mkswap swap > /dev/null 2>&1")
+refused("swapon", errno.EINVAL, lambda: libc.swapon(b"swap", 0))
+"#;
+    fs::write(world.local("script").join("refused.py"), raw).expect("write");
+    sh(mount.root(), &format!("python3 {}", world.local("script").join("refused.py").display()));
+    mount.unmount();
+}
+
+#[test]
+fn lsattr_shows_no_flags_and_chattr_can_set_none() {
+    let world = World::new("chattr");
+    let mount = world.host("a").mount(&[]);
+    sh(mount.root(), "mkdir d && echo x > d/f && test \"$(lsattr d | tr -d -- '- ')\" = d/f");
+    // Taking away what is not there is no error: scripts do that before they remove a tree.
+    sh(mount.root(), "chattr -R -i -a d && lsattr -d d");
+    let refused = Ran::of(Command::new("chattr").args(["+i", "d/f"]).current_dir(mount.root()));
+    assert!(refused.code != Some(0) && refused.err.contains("not supported"), "{refused}");
+    sh(mount.root(), "echo y >> d/f");
+    mount.unmount();
+}
+
+/// What fallocate(2) reserves is still a hole: no promise that a later write fits.
+#[test]
+fn fallocate_reserves_nothing() {
+    let world = World::new("reserve");
+    let mount = world.host("a").mount(&[]);
+    sh(mount.root(), "fallocate -l 5M f && test \"$(stat -c '%s %b' f)\" = '5242880 0'");
+    mount.unmount();
+}
+
+#[test]
+fn unaligned_direct_io_works() {
+    use std::os::unix::fs::{FileExt, OpenOptionsExt};
+    let world = World::new("direct");
+    let mount = world.host("a").mount(&[]);
+    let flags = OFlags::DIRECT.bits() as i32;
+    let mut how = File::options();
+    how.read(true).write(true).create(true).truncate(false).custom_flags(flags);
+    let file = how.open(mount.path("f")).expect("open");
+    file.write_all_at(b"three", 1).expect("no block of the disk has to be met");
+    let mut bytes = [0; 3];
+    file.read_exact_at(&mut bytes, 2).expect("read");
+    assert_eq!(&bytes, b"hre");
+    drop(file);
+    mount.unmount();
+}
+
+/// What another machine changed is seen, but no watcher is told.
+#[test]
+fn inotify_is_silent_about_changes_by_others() {
+    let world = World::new("inotify");
+    let mount = world.host("a").mount(&["--no-publish"]);
+    sh(mount.root(), "mkdir d && echo 1 > d/old");
+    mount.flush();
+    let follower = world.host("b").mount(&["--read-only"]);
+    let script = r#"
+import ctypes, os, select, struct, sys, time
+ours, theirs = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+def watch(root):
+    fd = libc.inotify_init()
+    assert libc.inotify_add_watch(fd, os.fsencode(root + "/d"), 0x100 | 0x40 | 0x80 | 0x200) > 0
+    return fd
+def names(fd):
+    found = []
+    while select.select([fd], [], [], 1)[0]:
+        events, at = os.read(fd, 4096), 0
+        while at < len(events):
+            length = struct.unpack_from("iIII", events, at)[3]
+            found.append(events[at + 16:at + 16 + length].rstrip(b"\0").decode())
+            at += 16 + length
+    return found
+here, there = watch(ours), watch(theirs)
+open(ours + "/d/new", "w").write("x")
+os.rename(ours + "/d/old", ours + "/d/moved")
+end = time.time() + 60
+while not os.path.exists(theirs + "/d/moved"):
+    assert time.time() < end, "the follower does not follow"
+    time.sleep(0.2)
+assert names(here) == ["new", "old", "moved"], "where it is done, a watcher is told"
+assert names(there) == [], "elsewhere it is not"
+"#;
+    fs::write(world.local("script").join("watch.py"), script).expect("write");
+    let mut watch = Command::new("python3");
+    watch.arg(world.local("script").join("watch.py")).args([mount.root(), follower.root()]);
+    Ran::of(&mut watch).ok();
+    follower.unmount();
+    mount.unmount();
+}
+
+/// The kernel hands the pages of such a mapping to the local file, and tells the daemon nothing.
+#[test]
+fn msync_of_a_file_that_is_being_read_past_the_daemon_does_not_wait() {
+    let world = World::with_relay("msync");
+    let mount = world.host("a").mount(&["--passthrough", "on", "--no-publish", "--timeout", "10m"]);
+    crate::work::write_closed(&mount.path("f"), &crate::work::noise(9 << 20, 1)).expect("write");
+    mount.flush();
+    let reader = File::open(mount.path("f")).expect("open");
+    world.relay().black_hole();
+    let store = "import mmap, os; f = os.open('f', os.O_RDWR); m = mmap.mmap(f, 0); m[5000:5006] = b'mapped'; m.flush()
+os.kill(os.getpid(), 9)";
+    let mut command = Command::new("python3");
+    let ended = command.args(["-c", store]).current_dir(mount.root()).status().expect("python3");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9), "msync returned");
+    world.relay().heal();
+    drop(reader);
+    mount.flush();
+    mount.lose_machine();
+    let mount = world.host("b").mount(&["--takeover"]);
+    assert_eq!(&fs::read(mount.path("f")).expect("read")[5000..5006], b"mapped", "but it commits soon");
+    mount.unmount();
+}
+
+/// Handles of files (what NFS servers and backup programs keep) are good for the session's life, on every machine.
+#[test]
+fn file_handles_leases_and_watchers_are_as_on_a_local_disk() {
+    let world = World::new("handles");
+    let mount = world.host("a").mount(&[]);
+    fs::write(mount.path("f"), "by handle").expect("write");
+    let script = r#"
+import ctypes, fcntl, os, signal, sys
+libc = ctypes.CDLL(None, use_errno=True)
+kept, how = sys.argv[1:]
+if how == "make":
+    handle, mount = ctypes.create_string_buffer(136), ctypes.c_int()
+    ctypes.c_uint.from_buffer(handle).value = 128
+    assert libc.name_to_handle_at(-100, b"f", handle, ctypes.byref(mount), 0) == 0, ctypes.get_errno()
+    open(kept, "wb").write(handle.raw)
+    f = open("f")
+    for kind in (fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK): fcntl.fcntl(f, 1024, kind)
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    fcntl.fcntl(os.open(".", os.O_RDONLY), 1026, 0x4)
+    notes = libc.fanotify_init(0, 0)
+    for flags in (1, 1 | 0x10, 1 | 0x100):
+        assert libc.fanotify_mark(notes, flags, ctypes.c_ulonglong(0x20), -100, b"f") == 0, ctypes.get_errno()
+    # By the file system's number, which a FUSE mount has none of.
+    ids = libc.fanotify_init(0x200 | 0x400, 0)
+    refused = libc.fanotify_mark(ids, 1 | 0x100, ctypes.c_ulonglong(0x100), -100, b"f")
+    assert refused == -1 and ctypes.get_errno() == 19, ctypes.get_errno()
+here = os.open(".", os.O_RDONLY)
+fd = libc.open_by_handle_at(here, ctypes.create_string_buffer(open(kept, "rb").read()), os.O_RDONLY)
+if how == "gone": assert fd == -1 and ctypes.get_errno() == 116, (fd, ctypes.get_errno())
+else: assert os.read(fd, 100) == b"by handle", (fd, ctypes.get_errno())
+"#;
+    let local = world.local("script");
+    fs::write(local.join("handles.py"), script).expect("write");
+    let run = |root: &std::path::Path, how: &str| {
+        sh(root, &format!("python3 {0}/handles.py {0}/handle {how}", local.display()));
+    };
+    run(mount.root(), "make");
+    mount.unmount();
+    let mount = world.host("b").mount(&[]);
+    run(mount.root(), "open");
+    fs::rename(mount.path("f"), mount.path("renamed")).expect("rename");
+    run(mount.root(), "open");
+    fs::remove_file(mount.path("renamed")).expect("unlink");
+    fs::write(mount.path("f"), "another").expect("write");
+    run(mount.root(), "gone");
     mount.unmount();
 }
 

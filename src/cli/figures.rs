@@ -3,7 +3,9 @@
 use super::running::Shared;
 use super::start::FOLLOW;
 use super::values::rfc3339;
-use crate::control::status::{Amount, CacheStatus, ErrorStatus, LeaseStatus, Requests, Status, ViewStatus};
+use crate::control::status::{
+    Amount, CacheStatus, ErrorStatus, LeaseStatus, QuotaStatus, Requests, Status, ViewStatus,
+};
 use crate::fuse::{Passthrough, table};
 use crate::session::status::{Status as OfSession, WriterStatus};
 use crate::view::ViewStatus as OfView;
@@ -51,6 +53,7 @@ pub(super) fn status(shared: &Shared) -> Status {
             used: session.cache.used,
             limit: session.cache.limit,
         },
+        quota: session.quota.map(|quota| QuotaStatus { limit: quota.limit, used: quota.used }),
         salvage: salvage(&shared.cache),
         store_latency_ms: shared.stats.latency_ms(),
         requests: requests(shared),

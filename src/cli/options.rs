@@ -111,6 +111,10 @@ pub struct MountArgs {
         value_parser = values::cache_size, help_heading = MOUNT)]
     pub cache_size: u64,
 
+    /// Bound of what the session holds, counted as du(1) does; beyond it writes fail with EDQUOT. df shows it
+    #[arg(long, env = "CWDFS_QUOTA", value_name = "SIZE", value_parser = values::quota, help_heading = MOUNT)]
+    pub quota: Option<u64>,
+
     /// What returns only once the store has it
     #[arg(long, env = "CWDFS_DURABILITY", value_name = "LEVEL", default_value = "close", help_heading = DURABILITY)]
     pub durability: Level,

@@ -214,6 +214,7 @@ fn session_options(plan: &Plan) -> SessionOptions {
     SessionOptions {
         cache_dir: plan.cache.clone(),
         cache_size: args.cache_size,
+        quota: args.quota,
         durability: args.durability.into(),
         lazy: plan.lazy.clone(),
         commit_interval: args.commit_interval,

@@ -98,6 +98,9 @@ fn text(status: &Status, now: OffsetDateTime) -> String {
     }
     let cache = &status.cache;
     line("cache", format!("{} of {} in {}", human_size(cache.used), human_size(cache.limit), cache.dir));
+    if let Some(quota) = &status.quota {
+        line("quota", format!("{} of {} used", human_size(quota.used), human_size(quota.limit)));
+    }
     if let Some(within) = status.follows_within_seconds {
         line("follows", format!("within {}", seconds(within)));
     }
@@ -257,6 +260,7 @@ mod tests {
         let full = Status {
             lease: Some(LeaseStatus::default()),
             view: Some(ViewStatus::default()),
+            quota: Some(Default::default()),
             ..Status::default()
         };
         let document = include_str!("../control/STATUS.md");

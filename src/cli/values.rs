@@ -63,6 +63,14 @@ pub fn cache_size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A bound of what a session holds.
+pub fn quota(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err(format!("{text}: nothing would fit; without a quota there is no bound")),
+        some => Ok(some),
+    }
+}
+
 /// A size: `512M`, `1.5GiB`, `10GB` (all in powers of 1024); a plain number is bytes.
 pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text}: no size; write 512M or 10G");
@@ -159,6 +167,8 @@ mod tests {
         assert_eq!(cache_size("64M"), Ok(64 << 20));
         assert_eq!((mode("0666"), mode("777")), (Ok(0o666), Ok(0o777)));
         assert!(mode("rw").is_err() && mode("10000").is_err() && mode("0o644").is_err());
+        assert!(quota("0").is_err_and(|e| e.contains("no bound")));
+        assert_eq!(quota("1K"), Ok(1024));
     }
 
     #[test]

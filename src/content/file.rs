@@ -36,6 +36,15 @@ pub struct Live {
     pub dirty: u64,
 }
 
+/// What of a file is changed and not in its rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unplaced {
+    /// Where it has bytes.
+    pub bytes: Ranges,
+    /// Where its rows' content does not count any more.
+    pub replaced: Ranges,
+}
+
 /// Where a write goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -208,13 +217,23 @@ impl File {
 
     /// What the next captures replace of the content that its rows tell of.
     pub fn replaced(&self) -> Ranges {
+        self.unplaced().replaced
+    }
+
+    /// What is changed and not in its rows.
+    pub fn unplaced(&self) -> Unplaced {
         let state = self.look();
+        let mut bytes = Ranges::new();
         let mut replaced = state.dirty.clone();
-        state.removed.iter().for_each(|range| replaced.insert(range));
+        replaced.extend(&state.removed);
         if let Some(frozen) = &state.frozen {
-            frozen.dirty.iter().chain(frozen.removed.iter()).for_each(|range| replaced.insert(range));
+            bytes.extend(&frozen.dirty);
+            state.removed.iter().for_each(|range| bytes.remove(range));
+            replaced.extend(&frozen.dirty);
+            replaced.extend(&frozen.removed);
         }
-        replaced
+        bytes.extend(&state.dirty);
+        Unplaced { bytes, replaced }
     }
 
     /// The number of the last applied capture's rows; 0 when there was none.

@@ -30,7 +30,7 @@ mod tests;
 
 pub use capture::{Begin, Capture, Placed, SMALL};
 pub use error::ContentError;
-pub use file::{File, Live, MAX_SIZE, Place};
+pub use file::{File, Live, MAX_SIZE, Place, Unplaced};
 
 use crate::log::blobs::BlobNames;
 use crate::log::ids::{Ino, LocalId};

@@ -49,6 +49,8 @@ pub struct Status {
     pub view: Option<ViewStatus>,
     /// Local content.
     pub cache: CacheStatus,
+    /// The bound of what the session holds; `null` where none is set.
+    pub quota: Option<QuotaStatus>,
     /// Uncommitted changes of an earlier writer that could not be replayed: where they are kept.
     pub salvage: Vec<String>,
     /// Of a request to the store, lately, in milliseconds.
@@ -123,6 +125,15 @@ pub struct CacheStatus {
     pub used: u64,
     /// The bound of those that are in the store too.
     pub limit: u64,
+}
+
+/// A bound and what counts against it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct QuotaStatus {
+    /// The bound.
+    pub limit: u64,
+    /// What counts, as du(1) shows it.
+    pub used: u64,
 }
 
 /// Requests of one kind.

@@ -3,9 +3,11 @@
 use crate::log::ids::Ino;
 use crate::log::row::Time;
 use crate::session::api::{
-    Allocate, Attr, Caller, IoMode, OpenFlags, Opened, RenameMode, SetAttr, SetTime, XattrMode,
+    Allocate, Attr, Caller, IoMode, OpenFlags, Opened, RenameMode, SetAttr, SetTime, WriteHow, XattrMode,
 };
-use fuser::{FileAttr, FileType, FopenFlags, INodeNo, OpenAccMode, RenameFlags, Request, TimeOrNow};
+use fuser::{
+    FileAttr, FileType, FopenFlags, INodeNo, OpenAccMode, RenameFlags, Request, TimeOrNow, WriteFlags,
+};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// An inode number.
@@ -186,6 +188,14 @@ pub fn allocate(mode: i32) -> Option<Allocate> {
         ZERO => Some(Allocate::ZeroRange { keep_size: false }),
         ZERO_KEEP => Some(Allocate::ZeroRange { keep_size: true }),
         _ => None,
+    }
+}
+
+/// What the kernel says of a write.
+pub fn write_how(flags: WriteFlags) -> WriteHow {
+    WriteHow {
+        kills_set_id: flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+        mapped: flags.contains(WriteFlags::FUSE_WRITE_CACHE),
     }
 }
 

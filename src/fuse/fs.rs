@@ -306,8 +306,8 @@ impl Filesystem for CwdFs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let done = self.answers.session.write(caller(req), fh(handle), ino(number), offset, data, kill);
+        let how = convert::write_how(write_flags);
+        let done = self.answers.session.write(caller(req), fh(handle), ino(number), offset, data, how);
         self.answers.give(op("write", req, number), done, reply);
     }
 

@@ -199,6 +199,15 @@ pub enum Allocate {
     ZeroRange { keep_size: bool },
 }
 
+/// What the kernel says of a write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteHow {
+    /// Set-id bits go.
+    pub kills_set_id: bool,
+    /// They are pages that were stored to through a mapping.
+    pub mapped: bool,
+}
+
 /// What setxattr demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XattrMode {

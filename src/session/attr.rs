@@ -52,14 +52,19 @@ impl Session {
         }
     }
 
-    /// Sizes and counts. A store has no end, so all of [`ROOM`] is free; inodes are those ever made.
+    /// Sizes and counts: the quota and what is left of it, or, since a store has no end, [`ROOM`], all of it
+    /// free. Inodes are those ever made.
     pub fn statfs(&self) -> Result<StatFs> {
         self.alive()?;
         let made = match &self.writer {
             Some(writer) => writer.numbers.lock().next,
             None => next_ino(&self.journal)?,
         };
-        Ok(StatFs { total: ROOM, free: ROOM, files: made - 1 })
+        let (total, free) = match self.quota_status()? {
+            Some(quota) => (quota.limit, quota.limit.saturating_sub(quota.used)),
+            None => (ROOM, ROOM),
+        };
+        Ok(StatFs { total, free, files: made - 1 })
     }
 
     /// What is left to do once the length is set; mostly nothing, because the capture writes the row.

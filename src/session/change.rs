@@ -8,6 +8,7 @@
 use super::api::Result;
 use super::file::PendingCapture;
 use super::node::Orphan;
+use super::quota::counted;
 use super::{Session, SessionError, Writer};
 use crate::journal::{Entry, Journal};
 use crate::log::ids::{Blob, Ino};
@@ -242,6 +243,7 @@ impl Change<'_> {
     fn finish<T>(mut self, apply: impl FnOnce(&Session, Vec<Record>) -> Result<T>) -> Result<T> {
         let session = self.session;
         let (mut orphans, mut kept) = (Vec::new(), Vec::new());
+        let (old, new) = self.counted()?;
         for (ino, row) in std::mem::take(&mut self.inodes) {
             let Some(mut row) = row else { continue };
             row.atime = session.reads.take(ino).unwrap_or(row.atime);
@@ -266,11 +268,33 @@ impl Change<'_> {
                     node.orphan_mut(|o| o.row = row);
                 }
                 orphans.iter().for_each(|node| session.orphaned(node));
+                if let Some(quota) = session.quota() {
+                    quota.moved(old, new);
+                }
                 session.touched();
             }
             Err(_) => orphans.iter().for_each(|node| session.nodes.adopt(node.ino)),
         }
         applied
+    }
+
+    /// What the inodes of this change count against the quota, before it and after.
+    fn counted(&self) -> Result<(u64, u64)> {
+        let (mut old, mut new) = (0, 0);
+        if self.writer.quota.is_none() {
+            return Ok((0, 0));
+        }
+        for (ino, row) in &self.inodes {
+            let Some(before) = self.session.journal.inode(*ino)? else {
+                // New, or an orphan, which counts nothing.
+                let orphan = self.session.nodes.get(*ino).is_some_and(|node| node.is_orphan());
+                new += row.as_ref().filter(|_| !orphan).map_or(0, counted);
+                continue;
+            };
+            old += counted(&before);
+            new += row.as_ref().filter(|row| row.nlink > 0).map_or(0, counted);
+        }
+        Ok((old, new))
     }
 
     fn place_xattrs(&mut self) {

@@ -3,6 +3,7 @@
 use super::api::*;
 use super::attr::now;
 use super::path::{check_name, is_hidden};
+use super::quota::in_blocks;
 use super::{Session, SessionError};
 use crate::content::Live;
 use crate::log::ids::Ino;
@@ -89,7 +90,7 @@ impl Session {
             rdev: row.rdev,
             size,
             // In whole blocks of 4 KiB, as programs expect.
-            blocks: bytes.div_ceil(4096) * 8,
+            blocks: in_blocks(bytes) / 512,
             atime: self.reads.newest(ino, &row),
             mtime: row.mtime,
             ctime: row.ctime,

@@ -58,14 +58,17 @@ impl Session {
     fn make_now(&self, caller: Caller, parent: Ino, name: &[u8], new: &NewNode) -> Result<(Seq, Attr)> {
         check_new_name(parent, name)?;
         check_kind(new)?;
+        let is_dir = new.mode & libc::S_IFMT == libc::S_IFDIR;
+        let room = if is_dir { self.room_for_directory() } else { Ok(None) };
         let mut change = self.change()?;
         let mut dir = change.directory(parent)?;
         if change.entry(parent, name)?.is_some() {
             return Err(SessionError::Errno(libc::EEXIST));
         }
+        let _turn = room?;
         let (ino, row) = self.put_new(&mut change, caller, (parent, &dir), name, new)?;
         let now = change.now();
-        dir.nlink += u32::from(row.mode & libc::S_IFMT == libc::S_IFDIR);
+        dir.nlink += u32::from(is_dir);
         (dir.mtime, dir.ctime) = (now, now);
         change.put_inode(parent, dir);
         let seq = change.apply_named()?;

@@ -6,7 +6,7 @@
 //!   so no reader, commit or crash sees half an operation;
 //! - nothing on the path of a reply waits for the store, unless the durability level says so, or too much is
 //!   unstored: such an answer is an [`api::Outcome::Later`];
-//! - locks are taken in this order: the lock of changes, an inode's slot (its file, its modes), a file's
+//! - locks are taken in this order: the turn at a quota, the lock of changes, an inode's slot (its file, its modes), a file's
 //!   content, the list of changed inodes, a shard of the node table, an orphan, the journal's own; none of
 //!   them is held across an await, and no file's content is locked while another's is.
 
@@ -31,6 +31,7 @@ pub mod options;
 pub mod outside;
 mod owners;
 mod path;
+mod quota;
 mod readdir;
 mod reads;
 mod remove;
@@ -107,6 +108,8 @@ pub(crate) struct Writer {
     numbers: Mutex<change::Numbers>,
     /// The key of the directory cookies.
     cookie_key: [u8; 16],
+    /// The bound of what the session holds.
+    quota: Option<quota::Quota>,
     /// How short the log is; held while it is being shortened.
     keeping: tokio::sync::Mutex<keeper::Keeping>,
 }

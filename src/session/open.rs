@@ -6,6 +6,7 @@ use super::keeper::Keeping;
 use super::make::root_row;
 use super::node::Nodes;
 use super::options::Untold;
+use super::quota::Quota;
 use super::status::Notices;
 use super::{Session, SessionError, SessionOptions, Writer, file};
 use crate::journal::{Found, Journal, JournalOptions};
@@ -47,7 +48,8 @@ impl Session {
         let ours = settle_lineage(&journal, &recovered, &notices)?;
         journal.bind(recovered.lease.session())?;
         make_root(&journal, options.untold())?;
-        let writer = start_writer(&store, &journal, &recovered)?;
+        let quota = count_for_quota(&journal, options.quota).await?;
+        let writer = start_writer(&store, &journal, &recovered, quota)?;
         let session = Session::assemble(store, journal, Some(writer), found.same_boot, options, notices)?;
         if !ours {
             session.salvage_content()?;
@@ -127,10 +129,20 @@ pub(super) async fn open_journal(options: &SessionOptions) -> Result<(Arc<Journa
     }
 }
 
+/// Counts what the session holds, away from the runtime's threads.
+async fn count_for_quota(journal: &Arc<Journal>, limit: Option<u64>) -> Result<Option<Quota>> {
+    let Some(limit) = limit else { return Ok(None) };
+    let journal = journal.clone();
+    let counted = tokio::task::spawn_blocking(move || Quota::of(limit, &journal)).await;
+    // The runtime is being shut down under us.
+    counted.map_err(|_| SessionError::Errno(libc::ECANCELED))?.map(Some)
+}
+
 fn start_writer(
     store: &Arc<dyn ObjectStore>,
     journal: &Arc<Journal>,
     recovered: &Recovered,
+    quota: Option<Quota>,
 ) -> Result<Writer> {
     let config = CommitterConfig {
         store: store.clone(),
@@ -147,6 +159,7 @@ fn start_writer(
         names: Arc::new(BlobNames::new(recovered.lease.epoch())),
         numbers: parking_lot::Mutex::new(Numbers { next, reserved: next }),
         cookie_key: journal.cookie_key()?,
+        quota,
         keeping: tokio::sync::Mutex::new(Keeping::after(recovered)),
     })
 }

@@ -25,6 +25,8 @@ pub struct SessionOptions {
     pub cache_dir: PathBuf,
     /// Bound of local content, bytes.
     pub cache_size: u64,
+    /// Bound of what the session holds, bytes; `None`: there is none.
+    pub quota: Option<u64>,
     /// What waits.
     pub durability: Durability,
     /// Paths that behave as with [`Durability::Fsync`].

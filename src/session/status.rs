@@ -1,5 +1,6 @@
 //! What a session can say of itself.
 
+pub use super::quota::QuotaStatus;
 use super::{Durability, Session};
 use crate::log::ids::{Epoch, Slot};
 use crate::log::lease::{Hold, SessionId};
@@ -61,6 +62,8 @@ pub struct Status {
     pub uncommitted: Unstored,
     /// The local cache.
     pub cache: Cache,
+    /// The bound of what the session holds, and what counts; `None`: there is none.
+    pub quota: Option<QuotaStatus>,
     /// Whether files may be opened in passthrough mode.
     pub passthrough: bool,
     /// What happened that a person should know, oldest first.
@@ -150,6 +153,8 @@ impl Session {
             following: *self.following.lock(),
             uncommitted: self.unstored(),
             cache: self.cache_usage(),
+            // A count that cannot be made now is a failure of the disk, which shows elsewhere.
+            quota: self.quota_status().ok().flatten(),
             passthrough: self.data.passes(),
             notices: self.notices.all(),
         }

@@ -57,6 +57,7 @@ impl Subject {
         SessionOptions {
             cache_dir: self.cache_dir(),
             cache_size: 64 << 20,
+            quota: None,
             durability: self.durability,
             lazy: ignore::gitignore::Gitignore::empty(),
             commit_interval: Duration::from_millis(200),
@@ -274,7 +275,7 @@ impl Subject {
 
     pub fn write(&self, slot: usize, offset: u64, data: &[u8]) -> Result<u32> {
         let (fh, ino) = self.handle(slot);
-        self.within(|s| s.write(ROOT_USER, fh, ino, offset, data, false))
+        self.within(|s| s.write(ROOT_USER, fh, ino, offset, data, Default::default()))
     }
 
     pub fn read(&self, slot: usize, offset: u64, size: u32) -> Result<Vec<u8>> {

@@ -109,6 +109,7 @@ impl Rig {
         SessionOptions {
             cache_dir,
             cache_size: 256 << 20,
+            quota: None,
             durability: Durability::Close,
             lazy: ignore::gitignore::Gitignore::empty(),
             commit_interval: Duration::from_millis(100),
@@ -277,7 +278,7 @@ impl Host {
     pub fn put_bytes(&self, (fh, ino): (Fh, Ino), offset: u64, bytes: &[u8]) -> Result<()> {
         for (n, part) in bytes.chunks(1 << 20).enumerate() {
             let at = offset + ((n as u64) << 20);
-            self.run(|s| s.write(ROOT_USER, fh, ino, at, part, false))?;
+            self.run(|s| s.write(ROOT_USER, fh, ino, at, part, Default::default()))?;
         }
         Ok(())
     }

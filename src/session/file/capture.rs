@@ -3,6 +3,7 @@
 use super::super::api::Result;
 use super::super::change::Change;
 use super::super::node::{Node, Use};
+use super::super::quota::Quota;
 use super::super::{Durability, Session, SessionError};
 use crate::content::{Begin, Capture, Placed};
 use crate::journal::Held;
@@ -314,6 +315,8 @@ impl Session {
     /// Makes a capture's content rows, as one change.
     fn apply_capture(&self, node: &Arc<Node>, capture: Capture, placed: Placed) -> Result<Seq> {
         let ino = node.ino;
+        // Until the row counts the content, and nothing else does.
+        let _turn = self.quota().map(Quota::turn);
         let mut change = self.change()?;
         if node.is_orphan() {
             // Dropped, it counts as changed again, and is never asked for.
@@ -326,6 +329,9 @@ impl Session {
         let file = capture.file().clone();
         capture.done(seq);
         self.settle_listed(node, &file);
+        if let Some(quota) = self.quota() {
+            quota.moved(0, 0);
+        }
         Ok(seq)
     }
 

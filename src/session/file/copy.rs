@@ -87,6 +87,9 @@ impl Session {
 
     fn share_rows(&self, wanted: &Wanted) -> Result<Option<u64>> {
         let (source, target) = (wanted.source.node.ino, wanted.target.node.ino);
+        let over =
+            wanted.to..wanted.to + wanted.len.min(wanted.source.file.size().saturating_sub(wanted.from));
+        let _turn = self.room_for(&wanted.target.node, &wanted.target.file, over)?;
         let mut change = self.change()?;
         if wanted.source.node.is_orphan() || wanted.target.node.is_orphan() {
             return Ok(None);
@@ -146,7 +149,11 @@ impl Session {
                 break;
             }
             self.until_room().await?;
-            target.file.write(Place::At(to + done), &bytes, now())?;
+            {
+                let at = to + done;
+                let _turn = self.room_for(&target.node, &target.file, at..at + bytes.len() as u64)?;
+                target.file.write(Place::At(at), &bytes, now())?;
+            }
             self.changed(&target.node)?;
             done += bytes.len() as u64;
         }

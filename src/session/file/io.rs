@@ -44,7 +44,7 @@ impl Session {
         }
     }
 
-    /// Writes all of `data`; `kill_suid` as the kernel asks.
+    /// Writes all of `data`. EDQUOT where not all of it fits the quota.
     pub fn write(
         self: &Arc<Self>,
         _caller: Caller,
@@ -52,7 +52,7 @@ impl Session {
         _ino: Ino,
         offset: u64,
         data: &[u8],
-        kill_suid: bool,
+        how: WriteHow,
     ) -> Outcome<u32> {
         let handle = match self.may_write(fh, offset, data.len() as u64) {
             Ok(handle) => handle,
@@ -62,10 +62,10 @@ impl Session {
             let (session, data) = (self.clone(), Bytes::copy_from_slice(data));
             return Outcome::Later(Box::pin(async move {
                 session.until_room().await?;
-                session.write_now(&handle, offset, &data, kill_suid).get().await
+                session.write_now(&handle, offset, &data, how).get().await
             }));
         }
-        self.write_now(&handle, offset, data, kill_suid)
+        self.write_now(&handle, offset, data, how)
     }
 
     /// Reserves, punches or zeroes a range.
@@ -80,9 +80,12 @@ impl Session {
         let changed = self.may_write(fh, offset, len).and_then(|handle| {
             let (file, range) = (&handle.file, offset..offset + len);
             match how {
-                Allocate::Grow => file.grow(range.end, now())?,
-                // A store has no end, so there is nothing to reserve.
-                Allocate::KeepSize => {}
+                // A store has no end, so nothing is reserved; but what could never be written is refused.
+                Allocate::Grow => {
+                    let _turn = self.room_for(&handle.node, file, range.clone())?;
+                    file.grow(range.end, now())?;
+                }
+                Allocate::KeepSize => drop(self.room_for(&handle.node, file, range)?),
                 Allocate::PunchHole | Allocate::ZeroRange { keep_size: true } => file.punch(range, now())?,
                 Allocate::ZeroRange { keep_size: false } => file.zero(range, now())?,
             }
@@ -172,20 +175,20 @@ impl Session {
         handle: &Arc<Handle>,
         offset: u64,
         data: &[u8],
-        kill_suid: bool,
+        how: WriteHow,
     ) -> Outcome<u32> {
         // Through the page cache the kernel gives the place; a page written back is no append.
         let direct = matches!(handle.mode, IoMode::Direct | IoMode::PassthroughDirect);
         let place = if direct && handle.flags.append { Place::End } else { Place::At(offset) };
         let written = || -> Result<()> {
-            if kill_suid {
+            if how.kills_set_id {
                 self.clear_set_id(handle.node.ino)?;
             }
             // Elsewhere the kernel sees to it.
             if direct {
                 self.clear_capability(&handle.node)?;
             }
-            handle.file.write(place, data, now())?;
+            self.write_within_quota(handle, place, data, how)?;
             self.changed(&handle.node)
         };
         match written() {
@@ -193,6 +196,20 @@ impl Session {
             // A request is at most a few MiB.
             Ok(()) => self.after_write(handle, data.len() as u32),
         }
+    }
+
+    fn write_within_quota(&self, handle: &Handle, place: Place, data: &[u8], how: WriteHow) -> Result<()> {
+        let file = &handle.file;
+        // What was stored through a mapping was accepted then.
+        let _turn = match how.mapped {
+            true => None,
+            false => {
+                let start = if let Place::At(at) = place { at } else { file.size() };
+                self.room_for(&handle.node, file, start..start + data.len() as u64)?
+            }
+        };
+        file.write(place, data, now())?;
+        Ok(())
     }
 
     /// A file's content changed: large content is captured early, so that it can be evicted.

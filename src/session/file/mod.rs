@@ -11,6 +11,7 @@ mod copy;
 mod imported;
 mod io;
 mod open;
+mod room;
 mod rows;
 
 pub(super) use capture::PendingCapture;

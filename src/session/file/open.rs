@@ -54,8 +54,8 @@ struct Asked {
     may_pass: bool,
     /// Passthrough has begun and cannot end.
     must_pass: bool,
-    /// Each write waits for the store, so each has to reach us.
-    waits: bool,
+    /// Each write has to reach us: it waits for the store, or is held against the quota.
+    comes_by: bool,
     /// All content is here.
     whole: bool,
     /// The kernel's pages are as new as the file.
@@ -65,11 +65,11 @@ struct Asked {
 /// The table of modes.
 fn decide(asked: &Asked) -> IoMode {
     let OpenFlags { read, write, truncate, .. } = asked.flags;
-    let rewrites = write && !read && truncate && !asked.waits;
+    let rewrites = write && !read && truncate && !asked.comes_by;
     if asked.must_pass {
-        // Not for an open that reads, unless its writes wait: splice(2) and sendfile(2) on a direct one fill
+        // Not for an open that reads, unless its writes have to reach us: splice(2) and sendfile(2) on a direct one fill
         // the kernel's own pages, which know nothing of later stores to a mapping of the backing file.
-        return match write && (asked.waits || !(read || rewrites)) {
+        return match write && (asked.comes_by || !(read || rewrites)) {
             true => IoMode::PassthroughDirect,
             false => IoMode::Passthrough,
         };
@@ -254,7 +254,7 @@ impl Session {
             size: file.size(),
             may_pass: may && modes.is_idle(),
             must_pass: modes.pass > 0 || file.is_suspect(),
-            waits: self.each_write_waits(flags),
+            comes_by: self.each_write_waits(flags) || self.quota().is_some(),
             whole: file.is_whole(),
             fresh: !self.data.stale.lock().contains(&node.ino),
         };
@@ -343,7 +343,7 @@ pub(super) mod tests {
     const REWRITE: OpenFlags = OpenFlags { truncate: true, ..WRITE };
 
     fn mode(flags: OpenFlags, size: u64, may_pass: bool, must_pass: bool, whole: bool) -> IoMode {
-        decide(&Asked { flags, size, may_pass, must_pass, waits: flags.sync, whole, fresh: true })
+        decide(&Asked { flags, size, may_pass, must_pass, comes_by: flags.sync, whole, fresh: true })
     }
 
     #[test]
@@ -367,6 +367,7 @@ pub(super) mod tests {
         crate::session::SessionOptions {
             cache_dir: cache.to_owned(),
             cache_size: 64 << 20,
+            quota: None,
             durability: crate::session::Durability::Fsync,
             lazy: ignore::gitignore::Gitignore::empty(),
             commit_interval: std::time::Duration::from_secs(60),
@@ -394,7 +395,7 @@ pub(super) mod tests {
         let (ino, fh) = (made.0.ino, made.1.fh);
         let block = vec![7; 1 << 20];
         for n in 0..(LARGE >> 20) {
-            session.write(ROOT, fh, ino, n << 20, &block, false).get().await.unwrap();
+            session.write(ROOT, fh, ino, n << 20, &block, WriteHow::default()).get().await.unwrap();
         }
         session.release(fh);
         let passing = session.open(ROOT, ino, READ).get().await.unwrap();
@@ -453,5 +454,20 @@ pub(super) mod tests {
             let synced = OpenFlags { sync: true, ..flags };
             assert_eq!(mode(synced, 1, false, true, false), IoMode::PassthroughDirect);
         }
+    }
+
+    #[test]
+    fn with_a_quota_every_write_comes_by() {
+        let counted = |must_pass: bool| Asked {
+            flags: REWRITE,
+            size: LARGE,
+            comes_by: true,
+            may_pass: !must_pass,
+            must_pass,
+            whole: true,
+            fresh: true,
+        };
+        assert_eq!(decide(&counted(false)), IoMode::Direct);
+        assert_eq!(decide(&counted(true)), IoMode::PassthroughDirect);
     }
 }

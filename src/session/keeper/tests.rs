@@ -24,6 +24,7 @@ fn options(cache: &Path, timeout: Duration) -> SessionOptions {
     SessionOptions {
         cache_dir: cache.to_owned(),
         cache_size: 64 << 20,
+        quota: None,
         durability: Durability::Close,
         lazy: ignore::gitignore::Gitignore::empty(),
         commit_interval: Duration::from_secs(60),
@@ -92,7 +93,7 @@ impl Mounted {
                 (made.0.ino, made.1.fh)
             }
         };
-        session.write(ROOT_USER, fh, ino, 0, bytes, false).get().await?;
+        session.write(ROOT_USER, fh, ino, 0, bytes, Default::default()).get().await?;
         let closed = session.flush(ROOT_USER, fh, ino).get().await;
         session.release(fh);
         session.forget(ino, 1);

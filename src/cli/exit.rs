@@ -236,7 +236,11 @@ fn of_local(kind: LocalKind) -> Exit {
     match kind {
         // Another mount of this session, on this machine.
         LocalKind::Busy => Exit::Held,
-        LocalKind::Full | LocalKind::Damaged | LocalKind::Newer | LocalKind::Failed => Exit::CannotStart,
+        LocalKind::Full
+        | LocalKind::Descriptors
+        | LocalKind::Damaged
+        | LocalKind::Newer
+        | LocalKind::Failed => Exit::CannotStart,
     }
 }
 

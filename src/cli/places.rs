@@ -4,6 +4,7 @@ use super::exit::{Exit, Failure};
 use super::options::MountArgs;
 use crate::control::registry;
 use crate::fuse::table::{self, Mounted};
+use crate::store::Location;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -24,6 +25,36 @@ pub fn absolute(args: &mut MountArgs) -> Result<(), Failure> {
         *path = full(path)?;
     }
     Ok(())
+}
+
+/// Fails where something that the daemon works with lies below the mount point: it would wait for itself.
+pub fn are_apart(args: &MountArgs) -> Result<(), Failure> {
+    let store = match &args.store {
+        Location::Dir { path } => Some(path.clone()),
+        Location::S3 { .. } => None,
+    };
+    let places = [
+        ("cache directory", Some(cache_dir(args)?), "choose another with --cache-dir"),
+        ("log file", args.log_file.clone(), "choose another with --log-file"),
+        ("store", store, "mount it elsewhere"),
+    ];
+    for (what, path, advice) in places {
+        if let Some(path) = path.filter(|path| resolved(path).starts_with(&args.mountpoint)) {
+            let (path, at) = (path.display(), args.mountpoint.display());
+            let why = format!("{what} {path}: lies in the mount point {at}, which would hide it; {advice}");
+            return Err(Failure::new(Exit::CannotStart, why));
+        }
+    }
+    Ok(())
+}
+
+/// A path without symlinks, as far as there is something at it.
+fn resolved(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(full), _, _) => full,
+        (Err(_), Some(parent), Some(name)) => resolved(parent).join(name),
+        (Err(_), _, _) => path.to_owned(),
+    }
 }
 
 /// The session's own folder in the cache, made if need be, for its user alone. A follower has one of its own

@@ -12,6 +12,7 @@ use crate::control::{client, registry};
 use crate::fuse::{Passthrough, probe, table};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::mount::MountFlags;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,7 +34,9 @@ pub fn run(mut args: MountArgs, flags: MountFlags, supervisor: &Supervisor) -> R
         supervisor.ready(&args, entry.pid);
         return Ok(Exit::Done);
     }
+    places::are_apart(&args)?;
     log::start(&args)?;
+    raise_descriptors();
     let cache = places::cache_folder(&args, &key)?;
     let passthrough = passthrough(&args, &cache)?;
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("cwdfs").build();
@@ -59,6 +62,15 @@ async fn serve(plan: Plan, supervisor: &Supervisor) -> Result<Exit, Failure> {
     tracing::info!(store = %args.store, mountpoint = %args.mountpoint.display(), "mounted");
     supervisor.ready(&args, std::process::id());
     running.until_the_end(&mut signals, supervisor).await
+}
+
+/// Each large file in use has a descriptor of ours: as many as we may have.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// A daemon whose mount was taken away by umount(8) still stores what it owes; the session is its until then.

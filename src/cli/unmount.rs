@@ -47,6 +47,9 @@ pub fn unmount(given: &Path, timeout: Option<Duration>, force: bool) -> Result<E
         Err(ControlError::Elsewhere { uid, .. }) => return take_from_user(&mountpoint, uid, force),
         Err(error) => return Err(error.into()),
     };
+    if entry.mountpoint != mountpoint {
+        return Err(only_bound(&mountpoint, &entry));
+    }
     let hangs =
         |entry| matches!(client::ask(entry, &Request::Status, MARGIN), Err(ControlError::Silent { .. }));
     if force && hangs(&entry) {
@@ -93,8 +96,26 @@ fn take_from_hung(entry: &Entry) -> Failure {
     }
 }
 
+fn only_bound(given: &Path, entry: &Entry) -> Failure {
+    let (given, at) = (given.display(), entry.mountpoint.display());
+    let what = format!(
+        "{given}: a second place of the session that is mounted at {at}; nothing was changed (umount {given}, or cwdfs unmount {at})"
+    );
+    Failure::new(Exit::CannotStart, what)
+}
+
+/// File systems that are mounted below a mount point.
+fn mounted_below(mountpoint: &Path) -> Vec<String> {
+    let all = table::all().unwrap_or_default();
+    let below =
+        all.into_iter().filter(|m| m.mountpoint != mountpoint && m.mountpoint.starts_with(mountpoint));
+    below.map(|m| format!("the mount at {}", m.mountpoint.display())).collect()
+}
+
 fn busy(entry: &Entry) -> Failure {
-    let held: Vec<_> = holders::of(&entry.mountpoint, entry.pid).iter().map(ToString::to_string).collect();
+    let mut held: Vec<_> =
+        holders::of(&entry.mountpoint, entry.pid).iter().map(ToString::to_string).collect();
+    held.extend(mounted_below(&entry.mountpoint));
     let by = if held.is_empty() { "processes that cannot be seen from here".into() } else { held.join(", ") };
     let what = format!(
         "{}: in use by {by}; nothing was changed (end them, or unmount with --force)",

@@ -18,6 +18,9 @@ pub enum ContentError {
     /// The local disk has no room left.
     #[error("no room for content in {0}")]
     Full(String),
+    /// This process has no descriptor left.
+    #[error("{0}: the daemon has too many files open; raise its limit (ulimit -n) for the next mount")]
+    Descriptors(String),
     /// A local file of content failed.
     #[error("{what}: {why}")]
     Io { what: String, why: String },

@@ -196,12 +196,13 @@ impl Drop for PoolFile {
     }
 }
 
-/// A failed operation on a local file; a full disk is told apart.
+/// A failed operation on a local file; a full disk and a lack of descriptors are told apart.
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> ContentError {
-    let full = [libc::ENOSPC, libc::EDQUOT].iter().any(|e| error.raw_os_error() == Some(*e));
-    match full {
-        true => ContentError::Full(path.display().to_string()),
-        false => ContentError::Io { what: format!("{what} {}", path.display()), why: error.to_string() },
+    let named = path.display();
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => ContentError::Full(named.to_string()),
+        Some(libc::EMFILE | libc::ENFILE) => ContentError::Descriptors(format!("{what} {named}")),
+        _ => ContentError::Io { what: format!("{what} {named}"), why: error.to_string() },
     }
 }
 

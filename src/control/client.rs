@@ -27,11 +27,19 @@ pub fn mountpoint(given: &Path) -> Result<PathBuf, ControlError> {
     }
 }
 
-/// The daemon of a mount point.
+/// The daemon of a mount point. Of a mount that a directory above has moved, or that is bound to a second place, too:
+/// `mountpoint` in the answer is where the mount itself is now.
 pub fn daemon(mountpoint: &Path) -> Result<Entry, ControlError> {
     let local = |error| ControlError::Local { what: "the list of mounts".into(), error };
     let owned = || mountpoint.to_owned();
     let mounted = table::at(mountpoint).map_err(local)?.filter(table::Mounted::is_ours);
+    let found = registry::find(mountpoint).map_err(local)?.filter(Entry::is_alive);
+    if let (None, Some(mounted)) = (&found, &mounted)
+        && let Some(entry) = registry::serving(mounted).map_err(local)?
+    {
+        let stays = table::at(&entry.mountpoint).map_err(local)?.is_some_and(|m| m.device == mounted.device);
+        return Ok(if stays { entry } else { Entry { mountpoint: owned(), ..entry } });
+    }
     match (registry::find(mountpoint).map_err(local)?, mounted) {
         (Some(entry), _) if entry.is_alive() => Ok(entry),
         (_, None) => Err(ControlError::NotMounted { mountpoint: owned() }),

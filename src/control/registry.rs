@@ -143,6 +143,14 @@ impl Registry {
         Ok((entry.mountpoint == mountpoint).then_some(entry))
     }
 
+    /// All entries that can be read.
+    pub fn all(&self) -> Vec<Entry> {
+        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|file| file.path());
+        let entries = files.filter(|path| path.extension().is_some_and(|kind| kind == "json"));
+        // One that goes at this moment is none.
+        entries.filter_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok()).collect()
+    }
+
     /// Takes an entry away, if it is still this one.
     pub fn remove(&self, entry: &Entry) -> io::Result<()> {
         if self.find(&entry.mountpoint)?.as_ref() != Some(entry) {
@@ -190,6 +198,17 @@ fn of_user(uid: u32) -> Vec<PathBuf> {
     [Some(PathBuf::from(format!("/run/user/{uid}/cwdfs"))), home].into_iter().flatten().collect()
 }
 
+/// The entry of a live daemon by the mount that it serves, wherever that is by now: root's own, or the one of the
+/// user who mounted.
+pub fn serving(mounted: &table::Mounted) -> io::Result<Option<Entry>> {
+    let users = mounted.user.filter(|uid| *uid != 0 && rustix::process::geteuid().is_root());
+    let users = users.map(of_user).unwrap_or_default();
+    let own = Registry::own()?.dir;
+    let entries = std::iter::once(own).chain(users).flat_map(|dir| Registry::at(dir).all());
+    let mut alive = entries.filter(Entry::is_alive);
+    Ok(alive.find(|entry| entry.device == mounted.device))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,7 +250,9 @@ mod tests {
         registry.add(&second).expect("written");
         registry.remove(&first).expect("it is another's by now");
         assert_eq!(registry.find(&first.mountpoint).expect("readable"), Some(second.clone()));
+        assert_eq!(registry.all(), [second.clone()]);
         registry.remove(&second).expect("removed");
+        assert_eq!(registry.all(), []);
         assert_eq!(registry.find(&first.mountpoint).expect("readable"), None);
     }
 

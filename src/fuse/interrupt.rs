@@ -4,8 +4,22 @@ use std::time::Duration;
 
 /// Set in a task's flags once a signal is ending it.
 const SIGNALED: u64 = 0x400;
-/// The bit of SIGKILL in a mask of pending signals.
-const KILL: u64 = 1 << 8;
+/// The bit of SIGKILL in a mask of signals, which the kernel sets for others that end a process at once.
+const KILL: u64 = 1 << (libc::SIGKILL - 1);
+/// Signals that end a process with a dump of its memory, for which it sets none: unless they are blocked, ignored or
+/// caught.
+const DUMPS: [i32; 10] = [
+    libc::SIGQUIT,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGSEGV,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGSYS,
+];
 /// The first look; most waits are over by then and cost nothing.
 const FIRST: Duration = Duration::from_millis(50);
 /// Between later looks.
@@ -52,10 +66,16 @@ fn flags(stat: &[u8]) -> Option<u64> {
     behind_name.split_ascii_whitespace().nth(6)?.parse().ok()
 }
 
+/// Whether a signal that ends the task waits for it.
 fn has_kill_pending(status: &str) -> bool {
-    let masks =
-        status.lines().filter_map(|l| l.strip_prefix("SigPnd:").or_else(|| l.strip_prefix("ShdPnd:")));
-    masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & KILL != 0)
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    };
+    let pending = mask("SigPnd:") | mask("ShdPnd:");
+    let dumps = DUMPS.iter().fold(0, |all, signal| all | 1 << (signal - 1));
+    let deadly = dumps & !(mask("SigBlk:") | mask("SigIgn:") | mask("SigCgt:"));
+    pending & (KILL | deadly) != 0
 }
 
 #[cfg(test)]
@@ -81,6 +101,11 @@ mod tests {
         assert!(!has_kill_pending(
             "SigPnd:\t0000000000004000\nShdPnd:\t0000000000000001\nSigBlk:\t0000000000000100\n"
         ));
+        let quit = |masks: &str| has_kill_pending(&format!("SigPnd:\t0000000000000004\n{masks}"));
+        assert!(quit("SigBlk:\t0000000000000001\nSigCgt:\t0000000000000002\n"), "SIGQUIT ends it");
+        for kept in ["SigBlk", "SigIgn", "SigCgt"] {
+            assert!(!quit(&format!("{kept}:\t0000000000000004\n")), "{kept}");
+        }
     }
 
     #[tokio::test]

@@ -52,6 +52,8 @@ pub enum Ended {
 pub struct Served {
     mount: MountSpec,
     device: String,
+    /// The kernel's number of the mount, which stays when a directory above it is renamed.
+    id: u64,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -101,15 +103,15 @@ fn serve_prepared(
             .push(spawn("fuse-forget", move || invalidate::run(invalidations, &notifier)).map_err(failed)?);
     }
     place.attach(&options.mount)?;
-    let device = device_of(&options.mount.mountpoint).map_err(failed)?;
-    let device = device_known.get_or_init(|| device).clone();
+    let mounted = mounted_at(&options.mount.mountpoint).map_err(failed)?;
+    let device = device_known.get_or_init(|| mounted.device).clone();
     if let Err(error) = sys::raise_read_ahead(&device, READ_AHEAD) {
         tracing::debug!(device, %error, "the kernel's read-ahead stays as it is");
     }
     if let Err(error) = utab::add(&options.mount.source, &options.mount.mountpoint) {
         tracing::warn!(%error, "umount(8) will not wait until all is stored: it cannot be told of our helper");
     }
-    Ok((Served { mount: options.mount.clone(), device, threads }, ended))
+    Ok((Served { mount: options.mount.clone(), device, id: mounted.id, threads }, ended))
 }
 
 fn file_system(session: &Arc<Session>, options: &FuseOptions, runtime: &tokio::runtime::Handle) -> CwdFs {
@@ -133,9 +135,9 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
     std::thread::Builder::new().name(name.to_owned()).spawn(run)
 }
 
-fn device_of(mountpoint: &Path) -> io::Result<String> {
+fn mounted_at(mountpoint: &Path) -> io::Result<table::Mounted> {
     let mounted = table::at(mountpoint)?.filter(table::Mounted::is_ours);
-    mounted.map(|m| m.device).ok_or_else(|| io::Error::other("the mount was taken away at once"))
+    mounted.ok_or_else(|| io::Error::other("the mount was taken away at once"))
 }
 
 /// A connection that ended while its mount is still in the tree was not unmounted.
@@ -149,9 +151,12 @@ fn how_it_ended(device: Option<&String>, result: io::Result<()>) -> Ended {
 }
 
 impl Served {
-    /// Takes the mount away; `false` when it was gone already. EBUSY while processes hold it, unless detached.
+    /// Takes the mount away, wherever it is by now; `false` when it was gone already. EBUSY while processes hold
+    /// it, unless detached.
     pub fn unmount(&self, how: Unmount) -> io::Result<bool> {
-        sys::unmount(&self.mount.mountpoint, &self.device, how)
+        let now = table::all()?.into_iter().find(|m| m.id == self.id && m.device == self.device);
+        let mountpoint = now.map_or_else(|| self.mount.mountpoint.clone(), |m| m.mountpoint);
+        sys::unmount(&mountpoint, &self.device, how)
     }
 
     /// `major:minor` of the mount.

@@ -119,11 +119,21 @@ impl ReaderPath {
 
     pub fn open(&self) -> Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(&self.0, flags).during("opening a reader")?;
+        let conn = Connection::open_with_flags(&self.0, flags);
+        let conn = conn.during("opening a reader").map_err(without_descriptor)?;
         conn.busy_timeout(Duration::from_secs(10)).during("opening a reader")?;
         conn.set_prepared_statement_cache_capacity(32);
         conn.execute_batch("PRAGMA cache_size = -2048;").during("opening a reader")?;
         Ok(conn)
+    }
+}
+
+/// SQLite says only that it cannot open the file: whether that is for want of a descriptor, one more try tells.
+fn without_descriptor(error: LocalError) -> LocalError {
+    let left = std::fs::File::open("/dev/null").err().and_then(|error| error.raw_os_error());
+    match left {
+        Some(libc::EMFILE | libc::ENFILE) => LocalError::new(LocalKind::Descriptors, error.message),
+        _ => error,
     }
 }
 

@@ -24,6 +24,8 @@ pub type Checksum = [u8; 32];
 pub enum LocalKind {
     /// The local disk is full; nothing is lost, and it goes on once there is space.
     Full,
+    /// This process has no descriptor left; nothing is lost, and it goes on once there is one.
+    Descriptors,
     /// The database cannot be read; the store is the truth, so it may be set aside.
     Damaged,
     /// Written by a newer cwdfs.

@@ -59,6 +59,7 @@ fn log_errno(error: &LogError) -> i32 {
 fn local_errno(error: &LocalError) -> i32 {
     match error.kind {
         LocalKind::Full => libc::ENOSPC,
+        LocalKind::Descriptors => libc::ENFILE,
         LocalKind::Damaged | LocalKind::Newer | LocalKind::Busy | LocalKind::Failed => libc::EIO,
     }
 }

@@ -1,6 +1,6 @@
 //! The local cache is bounded, and a full disk is an error to the caller that loses nothing.
 
-use crate::support::{World, full, sh};
+use crate::support::{Disk, World, full, sh};
 use crate::work::write_closed;
 use std::fs;
 use std::io::{Read, Write};
@@ -112,10 +112,10 @@ fn small_content_that_is_not_stored_is_bounded_too() {
 #[test]
 fn a_full_disk_is_enospc_and_loses_nothing() {
     let world = World::with_relay("full-disk");
-    let disk = SmallDisk::new(&world.local("disk"));
+    let disk = Disk::ext4(&world.local("disk"), "64M");
     let host = world.host("a");
     let mut command = world.command(["mount", "-f", "--durability", "fsync", "--no-publish", "--cache-dir"]);
-    command.arg(disk.0.join("cache")).arg(&world.store).arg(&host.mountpoint);
+    command.arg(disk.path().join("cache")).arg(&world.store).arg(&host.mountpoint);
     let mount = host.start(command).expect("mounts");
     write_closed(&mount.path("before"), &block(1)).expect("there is room");
     mount.flush();
@@ -149,21 +149,4 @@ fn a_full_disk_is_enospc_and_loses_nothing() {
         );
     }
     mount.unmount();
-}
-
-/// A file system of 64 MiB, unmounted when dropped.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    fn new(dir: &Path) -> SmallDisk {
-        sh(dir, "truncate -s 64M image && mkfs.ext4 -q -m 0 image && mkdir at && mount -o loop image at");
-        SmallDisk(dir.join("at"))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a daemon that the test has just killed may not be gone yet.
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
 }

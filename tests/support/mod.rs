@@ -4,18 +4,22 @@
 //! Nothing here uses cwdfs's own code: the binary is looked at from outside only.
 
 pub mod container;
+pub mod disk;
 pub mod machine;
 pub mod mount;
 pub mod ran;
 pub mod relay;
 pub mod seaweed;
+pub mod story;
 pub mod tree;
 pub mod user;
 pub mod way;
 pub mod witness;
 pub mod world;
 
+pub use disk::Disk;
 pub use ran::{Ran, bash, run_by, sh};
+pub use story::{Story, same_as_ext4};
 pub use tree::Tree;
 pub use world::{World, full};
 

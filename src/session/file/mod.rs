@@ -256,12 +256,15 @@ impl Session {
 
 impl From<ContentError> for SessionError {
     fn from(error: ContentError) -> SessionError {
-        use crate::log::source::LocalError;
+        use crate::log::source::{LocalError, LocalKind};
         match error {
             ContentError::Local(e) => SessionError::Local(e),
             ContentError::Store(e) => SessionError::Store(e),
             ContentError::Corrupt { object, offset } => SessionError::Corrupt { object, offset },
             ContentError::Full(dir) => SessionError::CacheFull(dir),
+            ContentError::Descriptors(_) => {
+                SessionError::Local(LocalError::new(LocalKind::Descriptors, error.to_string()))
+            }
             ContentError::Io { .. } | ContentError::Stopped => {
                 SessionError::Local(LocalError::failed(error.to_string()))
             }

@@ -296,6 +296,7 @@ impl From<ViewError> for Failure {
             ViewError::Session(session) => of_session(session),
             ViewError::Row(_)
             | ViewError::Unpublishable { .. }
+            | ViewError::TooLarge { .. }
             | ViewError::Lost { .. }
             | ViewError::InTheWay { .. }
             | ViewError::Corrupt { .. } => Exit::CannotStart,

@@ -29,6 +29,9 @@ pub enum ViewError {
     /// The file cannot be shown as an object.
     #[error("{key} cannot be published: {why}")]
     Unpublishable { key: String, why: headers::TooLong },
+    /// The file is longer than an object may be.
+    #[error("{key} cannot be published: {size} bytes are more than an object may have")]
+    TooLarge { key: String, size: u64 },
     /// Imported content went with its object before it was copied.
     #[error(
         "inode {ino}: another client replaced or deleted {object} before its content was copied; it cannot be read"

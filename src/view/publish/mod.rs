@@ -262,7 +262,10 @@ fn lost(hold: &Hold) -> Option<String> {
 /// Whether trying the same object again is pointless until it changes.
 fn is_final(error: &ViewError) -> bool {
     match error {
-        ViewError::Unpublishable { .. } | ViewError::Lost { .. } | ViewError::InTheWay { .. } => true,
+        ViewError::Unpublishable { .. }
+        | ViewError::TooLarge { .. }
+        | ViewError::Lost { .. }
+        | ViewError::InTheWay { .. } => true,
         ViewError::Store(error) => error.kind == Kind::Invalid,
         ViewError::Session(SessionError::Store(error)) => error.kind == Kind::Invalid,
         _ => false,

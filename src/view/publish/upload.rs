@@ -15,6 +15,8 @@ use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use tokio::sync::SemaphorePermit;
 
+/// The longest object that stores take, bytes: a sparse file can be longer.
+const MAX_OBJECT: u64 = 5 << 40;
 /// Parts of one object under way at once.
 const PARALLEL_PARTS: usize = 4;
 /// Zeros whose checksum stands for a hole's.
@@ -29,6 +31,9 @@ pub(super) async fn upload(
 ) -> Result<(ETag, u64)> {
     let regular = shown.row.mode & libc::S_IFMT == libc::S_IFREG;
     let size = if regular { shown.row.size } else { 0 };
+    if size > MAX_OBJECT {
+        return Err(ViewError::TooLarge { key: key.to_owned(), size });
+    }
     let content_type = if regular { shared.options.content_type(key) } else { None };
     let mut metadata = headers::write(&shown.row, &shown.xattrs)
         .map_err(|why| ViewError::Unpublishable { key: key.to_owned(), why })?;

@@ -10,8 +10,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+/// Closed in programs that other tests start: what holds a mount there keeps it from being unmounted.
+const DIR: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
+
 fn open_dir(path: &Path) -> OwnedFd {
-    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).expect("open a directory")
+    rustix::fs::open(path, DIR, Mode::empty()).expect("open a directory")
 }
 
 /// Every call that makes or takes a name, with one of this many bytes.
@@ -58,7 +61,12 @@ fn names_paths_and_targets_are_as_long_as_on_ext4() {
         let at = open_dir(dir);
         for len in [4095, 4096] {
             let path = format!("{steps}{}", "f".repeat(len - steps.len()));
-            let made = openat(&at, &path, OFlags::CREATE | OFlags::WRONLY, Mode::RUSR | Mode::WUSR);
+            let made = openat(
+                &at,
+                &path,
+                OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::RUSR | Mode::WUSR,
+            );
             story.call(&format!("path of {len}"), made.map(drop));
             // Trees are read by whole paths, of which the mount point is a part.
             story.call("unlink", rustix::fs::unlinkat(&at, &path, AtFlags::empty()));
@@ -161,15 +169,16 @@ fn a_tree_is_deeper_than_any_path() {
     let mut at = open_dir(mount.root());
     for level in 0..levels {
         rustix::fs::mkdirat(&at, name(level), Mode::RWXU).expect("mkdir");
-        at = openat(&at, name(level), OFlags::DIRECTORY, Mode::empty()).expect("go down");
+        at = openat(&at, name(level), DIR, Mode::empty()).expect("go down");
     }
     let mut file = File::from(
-        openat(&at, "bottom", OFlags::CREATE | OFlags::RDWR, Mode::RUSR | Mode::WUSR).expect("create"),
+        openat(&at, "bottom", OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
+            .expect("create"),
     );
     std::io::Write::write_all(&mut file, b"deep down").expect("write");
     file.sync_all().expect("fsync");
     // The way up, and a move of the whole depth.
-    let up = openat(&at, "..", OFlags::DIRECTORY, Mode::empty()).expect("go up");
+    let up = openat(&at, "..", DIR, Mode::empty()).expect("go up");
     let parent = rustix::fs::fstat(&up).expect("stat").st_ino;
     let below = rustix::fs::statat(&at, "..", AtFlags::empty()).expect("stat").st_ino;
     assert_eq!(parent, below);
@@ -185,11 +194,11 @@ fn a_tree_is_deeper_than_any_path() {
     mount.lose_machine();
 
     let mount = world.host("b").mount(&[&options[..], &["--takeover"]].concat());
-    let mut at = openat(&open_dir(mount.root()), "moved", OFlags::DIRECTORY, Mode::empty()).expect("go down");
+    let mut at = openat(open_dir(mount.root()), "moved", DIR, Mode::empty()).expect("go down");
     for level in 1..levels {
-        at = openat(&at, name(level), OFlags::DIRECTORY, Mode::empty()).expect("go down");
+        at = openat(&at, name(level), DIR, Mode::empty()).expect("go down");
     }
-    let bottom = openat(&at, "bottom", OFlags::RDONLY, Mode::empty()).expect("open");
+    let bottom = openat(&at, "bottom", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).expect("open");
     assert_eq!(std::io::read_to_string(File::from(bottom)).expect("read"), "deep down");
     // Only the upper directories have keys that are short enough.
     mount.publish();

@@ -33,7 +33,7 @@ fn attributes_that_are_too_large_get_ext4s_errors() {
             let mut value = vec![0; room];
             story.call(&format!("read into {room}"), rustix::fs::getxattr(&path, "user.v", &mut value[..]));
         }
-        let mut names = vec![0; 100];
+        let mut names = [0; 100];
         story.call("a list that is too short", rustix::fs::listxattr(&path, &mut names[..]));
         let mut none = [0; 0];
         story.call("its length", rustix::fs::listxattr(&path, &mut none[..]));
@@ -63,7 +63,7 @@ fn change_everything(dir: &Path, story: &mut Story) {
     story.note("truncating open", File::create(at("f")).map(drop));
     story.call(
         "truncate",
-        rustix::fs::open(at("f"), rustix::fs::OFlags::RDONLY, Mode::empty())
+        rustix::fs::open(at("f"), rustix::fs::OFlags::CLOEXEC, Mode::empty())
             .and_then(|f| rustix::fs::ftruncate(f, 0)),
     );
     story.note("mkdir", fs::create_dir(at("new")));

@@ -133,8 +133,30 @@ fn beyond_the_last_byte_is_efbig_as_on_ext4() {
     mount.flush();
     no_error_logged(&mount);
     mount.unmount();
+    // No object can be as long: it is durable, but not in the view, and the daemon does not try for ever.
     let mount = world.host("b").mount(&[]);
+    mount.publish();
+    assert_eq!(mount.status()["view"]["unpublishable_names"], 1);
     let meta = fs::metadata(mount.path("huge")).expect("stat");
     assert_eq!((meta.len(), meta.blocks()), (end, 0));
+    mount.unmount();
+}
+
+/// Where the kernel reads the local file past the daemon, its holes are still told.
+#[test]
+fn holes_of_a_file_that_is_read_past_the_daemon_are_holes() {
+    let world = World::with_relay("passed-holes");
+    let options = ["--passthrough", "on", "--no-publish"];
+    let mount = world.host("a").mount(&options);
+    crate::work::write_closed(&mount.path("f"), &crate::work::noise(9 << 20, 1)).expect("write");
+    sh(mount.root(), "fallocate -p -o 1M -l 3M f");
+    mount.flush();
+    mount.lose_machine();
+    let mount = world.host("b").mount(&[&options[..], &["--takeover"]].concat());
+    // Once all of it is here, the next open goes past the daemon.
+    fs::read(mount.path("f")).expect("read");
+    let file = File::open(mount.path("f")).expect("open");
+    assert_eq!(data(&file), [(0, 1 << 20), (4 << 20, 9 << 20)]);
+    drop(file);
     mount.unmount();
 }

@@ -33,8 +33,12 @@ fn a_lazy_unmount_lets_those_inside_finish() {
     let host = world.host("a");
     let mut mount = host.mount(&["--durability", "fsync", "--commit-interval", "1h"]);
     fs::create_dir(mount.path("d")).expect("mkdir");
-    let inside = rustix::fs::open(mount.path("d"), rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty())
-        .expect("open");
+    let inside = rustix::fs::open(
+        mount.path("d"),
+        rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .expect("open");
     let mut file = File::create(mount.path("f")).expect("create");
     sh(&world.local("x"), &format!("umount -l '{}'", mount.root().display()));
     assert!(!is_mounted(mount.root()));
@@ -45,7 +49,7 @@ fn a_lazy_unmount_lets_those_inside_finish() {
     let late = rustix::fs::openat(
         &inside,
         "late",
-        rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY,
+        rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC,
         rustix::fs::Mode::RUSR,
     );
     rustix::io::write(late.expect("create"), b"late").expect("write");

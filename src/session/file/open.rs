@@ -431,7 +431,10 @@ pub(super) mod tests {
                 }
             });
             for n in 0..20_000 {
-                assert!(matches!(session.write(ROOT, fh, ino, n, b"x", false), Outcome::Ready(Ok(1))));
+                assert!(matches!(
+                    session.write(ROOT, fh, ino, n, b"x", WriteHow::default()),
+                    Outcome::Ready(Ok(1))
+                ));
                 let size = session.getattr(ino).unwrap().size;
                 if size != n + 1 {
                     ended.store(true, Ordering::SeqCst);

@@ -149,7 +149,7 @@ mod tests {
             timeout: Duration::from_secs(20),
             holder: "a test".into(),
             lease_ttl: Duration::from_secs(15),
-            takeover: true,
+            succession: crate::log::lease::Succession::AtOnce,
             park_after: None,
             read_only: false,
             follow_interval: Duration::from_secs(5),

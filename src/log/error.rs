@@ -25,9 +25,7 @@ pub enum LogError {
     )]
     Held { holder: String, renew_s: u64 },
     /// A writer has parked the session, and we are told to leave it then.
-    #[error(
-        "the session is parked by {holder}, which may be live (--leave-parked): unmount it there, or mount with --takeover"
-    )]
+    #[error("the session is parked by {holder}, which may be live: unmount it there, or give --takeover")]
     Parked { holder: String },
     /// A removal of the session was begun and broken off.
     #[error(

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// How long a mount may take to answer.
 const READY: Duration = Duration::from_secs(60);
 /// After this long a daemon is killed, so that a hung request fails its test instead of hanging it.
-const WATCHDOG: Duration = Duration::from_secs(300);
+const WATCHDOG: Duration = Duration::from_secs(900);
 /// The same where every size is run.
 const WATCHDOG_FULL: Duration = Duration::from_secs(3600);
 /// How much of the daemon's log a failing test shows, in bytes.

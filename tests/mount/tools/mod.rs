@@ -2,8 +2,15 @@
 //! run in the way the seed draws, at full size in every way, and its tree again after the machine was lost.
 
 mod acknowledged;
+mod beside;
+mod cargo;
+mod copies;
+mod everyday;
 mod git;
 mod lmdb;
+mod node;
 mod postgres;
+mod python;
 mod sqlite;
 mod transcripts;
+mod watchers;

@@ -5,7 +5,7 @@ use super::options::Fencing;
 use super::reach::{ReachArgs, Reached};
 use super::values::human_size;
 use crate::log::clock::SystemClock;
-use crate::log::lease::{Lease, LeaseOptions, LeaseState};
+use crate::log::lease::{LeaseOptions, Succession};
 use crate::log::removal::{Removal, Removed};
 use crate::log::summary;
 use crate::store::Location;
@@ -55,23 +55,14 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 async fn remove(args: &Args) -> Result<Option<Removed>, Failure> {
     let reached = Reached::to_write(&args.store, &args.reach, args.fencing).await?;
     let store = &reached.store;
-    match Lease::peek(store.as_ref()).await? {
-        Some(lease) if lease.state == LeaseState::Parked && !args.takeover => {
-            let what = format!(
-                "the session is parked by {}, which may come back: unmount it there, or give --takeover",
-                lease.holder
-            );
-            return Err(Failure::new(Exit::Held, what));
-        }
-        Some(_) | None => {}
-    }
     if !args.yes && !confirmed(args, store.as_ref()).await? {
         return Ok(None);
     }
     let options = LeaseOptions {
         holder: format!("cwdfs rm, pid {}", std::process::id()),
         ttl: TTL,
-        takeover: args.takeover,
+        // One that is parked may come back.
+        succession: if args.takeover { Succession::AtOnce } else { Succession::NotParked },
         dead: None,
         clock: SystemClock::shared(),
     };

@@ -380,7 +380,7 @@ mod tests {
     use super::super::open::tests::{ROOT, options};
     use crate::log::ids::Ino;
     use crate::session::Session;
-    use crate::session::api::{NewNode, OpenFlags};
+    use crate::session::api::{NewNode, OpenFlags, WriteHow};
     use std::sync::Arc;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -391,13 +391,13 @@ mod tests {
         let new = NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
         let flags = OpenFlags { write: true, ..OpenFlags::default() };
         let (attr, opened) = session.create(ROOT, Ino::ROOT, b"f", new, flags).get().await.unwrap();
-        session.write(ROOT, opened.fh, attr.ino, 0, b"content", false).get().await.unwrap();
+        session.write(ROOT, opened.fh, attr.ino, 0, b"content", WriteHow::default()).get().await.unwrap();
         let node = session.nodes.hold(attr.ino);
         session.captured(&node).await.unwrap();
         // A timer's capture may come between a write and its note.
         session.note_changed(&node);
         assert_eq!(session.uncaptured().files, 0);
-        session.write(ROOT, opened.fh, attr.ino, 0, b"again", false).get().await.unwrap();
+        session.write(ROOT, opened.fh, attr.ino, 0, b"again", WriteHow::default()).get().await.unwrap();
         assert_eq!(session.uncaptured().files, 1);
         drop(node);
         session.release(opened.fh);

@@ -143,6 +143,8 @@ mod tests {
             cache_dir: cache.to_owned(),
             cache_size: 64 << 20,
             quota: Some(quota),
+            owners: Default::default(),
+            modes: Default::default(),
             durability: crate::session::Durability::Fsync,
             lazy: ignore::gitignore::Gitignore::empty(),
             commit_interval: Duration::from_secs(3600),

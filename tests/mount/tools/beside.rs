@@ -231,6 +231,6 @@ pub fn fixture(name: &str) -> PathBuf {
 pub fn installed(name: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside target");
     let path = target.join("tools").join(name);
-    assert!(path.exists(), "{} is missing: `tests/run --install` puts it there", path.display());
+    assert!(path.exists(), "{} is missing: `tests/install` puts it there", path.display());
     path
 }

@@ -18,8 +18,9 @@ impl File {
                 // Frozen ranges that were removed since are no data any more.
                 frozen.dirty.iter().flat_map(|r| state.valid.within(r)).for_each(|r| changed.insert(r));
             }
-            // What the kernel wrote by itself is found by comparing only.
-            let unseen = state.backing.as_ref().is_some_and(Backing::is_suspect);
+            // What the kernel wrote by itself since the last capture is found by comparing only; else the rows tell.
+            let suspect = state.backing.as_ref().is_some_and(Backing::is_suspect);
+            let unseen = suspect && state.count != state.captured;
             (state.size, changed, removed, unseen)
         };
         if offset >= size {

@@ -77,7 +77,7 @@ fn searches_sizes_locks_and_tails() {
              find d -newer d/3 | sort; echo; find d -newer d/1 ! -newer d/2; find d -newermt '2100-01-01'; find d ! -newermt 1970-01-01
              find d -links +1 -type f | sort; find d -samefile d/1 | sort; find d -xtype l; find d -perm -1000; find d -empty | sort
              find d -size +1G; find d -inum $(stat -c %i d/e/many); find d -depth -printf '%p %y %s %m %n %l\\n' | sort; find d -mindepth 2 -delete
-             find d | sort; ls -lA --time-style=+%s.%N d | awk 'NR > 1; !/ e$/'; ls -1tr d | grep -v e; ls -i d | wc -l",
+             find d | sort; ls -lA --time-style=+%s.%N d | awk 'NR > 1 && !/ e$/'; ls -1tr d | grep -v e; ls -i d | wc -l",
         );
         // Sizes as they are shown: what files say they are; what they take on the disk, which ext4 counts in blocks.
         both.run(

@@ -27,6 +27,8 @@ use tokio_util::task::TaskTracker;
 const LINGER: Duration = Duration::from_secs(1);
 /// How long a start whose caller has gone away may take to commit.
 const GIVING_UP: Duration = Duration::from_secs(5);
+/// How long a mount may be in use by what has just ended.
+const LETTING_GO: Duration = Duration::from_secs(1);
 /// How long umount(2) may take where nobody has said so.
 const LONG: Duration = Duration::from_secs(600);
 
@@ -187,8 +189,23 @@ impl Shared {
         }
     }
 
-    /// Takes the mount away, on a thread that may hang with it.
+    /// Takes the mount away. One that is in use is tried again for a moment: the kernel lets go of what a process
+    /// held only some time after its end.
     async fn unmount(self: &Arc<Self>, how: Unmount, until: Option<Instant>) -> io::Result<()> {
+        let patience = Instant::now() + LETTING_GO;
+        let patience = until.map_or(patience, |until| until.min(patience));
+        loop {
+            match self.unmount_now(how, until).await {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < patience => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// The same once, on a thread that may hang with it.
+    async fn unmount_now(self: &Arc<Self>, how: Unmount, until: Option<Instant>) -> io::Result<()> {
         let shared = Arc::clone(self);
         let unmounting = tokio::task::spawn_blocking(move || shared.served.unmount(how));
         let until = until.unwrap_or_else(|| Instant::now() + LONG);

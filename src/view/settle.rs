@@ -23,7 +23,7 @@ const MAX_BESIDE: u32 = 1000;
 pub(super) enum Settled {
     /// It is what the row says.
     Unchanged,
-    /// It is a version of ours whose row was missing.
+    /// It is a version of ours whose row was missing, or a marker that tells nothing of a directory of ours.
     Adopted,
     /// An outside edit is in the tree now.
     Imported,
@@ -106,6 +106,10 @@ pub(super) async fn place_outside(
         Placed::Noted(seq) => {
             shared.note_import(&object.key, seq);
             shared.mark(&object.key, 0, shared.options.delay);
+            if object.directory && object.tells_nothing() {
+                // Stores with folders list one wherever a key implies it, and keep no tag on it.
+                return Ok(Settled::Adopted);
+            }
             Settled::Imported
         }
         Placed::Conflict => return keep_both(shared, object, row).await,

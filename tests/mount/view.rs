@@ -351,3 +351,20 @@ fn what_could_not_be_published_in_time_is_published_by_the_next_mount() {
     assert_eq!(world.witness.text("f"), "x");
     mount.unmount();
 }
+
+#[test]
+fn a_session_that_comes_back_has_imported_nothing() {
+    let world = World::with_relay("nothing-imported");
+    // What was published is noted in the next commit, which does not come.
+    let mount = world.host("a").mount(&["--commit-interval", "1h"]);
+    sh(
+        mount.root(),
+        "mkdir -p deep/er/most empty; echo x > deep/er/most/f; echo y > deep/g; mkdir -m 700 own",
+    );
+    mount.publish();
+    mount.lose_machine();
+    let mount = world.host("b").mount(&["--takeover"]);
+    mount.refresh();
+    assert_eq!(mount.status()["view"]["imported"], 0, "nobody else was there:\n{}", mount.log());
+    mount.unmount();
+}

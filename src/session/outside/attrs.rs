@@ -24,6 +24,11 @@ pub struct Headers {
 }
 
 impl Outside {
+    /// Whether it has no header about an inode.
+    pub fn tells_nothing(&self) -> bool {
+        self.headers.as_ref().is_none_or(|headers| *headers == Headers::default())
+    }
+
     /// The inode that the object makes at `now`, still without a home. `old` is what it replaces: an owner
     /// or mode that the object does not tell stays; else it is what `untold` says.
     pub(super) fn inode(&self, old: Option<&InodeRow>, untold: Untold, now: Time) -> InodeRow {

@@ -10,20 +10,25 @@ use tokio::time::Instant;
 /// What giving the lease back and the like may take when the time is up, so that a clean end is not spoilt.
 const LEAST: Duration = Duration::from_secs(1);
 
+/// How long our threads may take to see that the kernel has let go; where a process holds the detached mount they
+/// never do.
+const LETTING_GO: Duration = Duration::from_secs(3);
+
 const NOT_PUBLISHED: &str =
     "everything is in the store, but not all of it is published yet; the next mount goes on";
 
 const NOT_RELEASED: &str = "the lease could not be given back now: a mount elsewhere waits until it has run out, one from this cache does not";
 
 /// Commits, publishes, gives the session back; returns what people should know. Without `until`, the mount's
-/// own bounds hold. After `hurry` it only tidies up.
+/// own bounds hold. After `hurry` it only tidies up. `unmounted`: the connection did not end before the mount.
 pub(super) async fn finish(
     shared: &Shared,
+    unmounted: bool,
     until: Option<Instant>,
     hurry: impl Future<Output = ()>,
 ) -> Result<Vec<String>, Failure> {
     let committed_by = until.unwrap_or_else(|| Instant::now() + shared.args.reach.timeout);
-    take_back(shared).await;
+    take_back(shared, unmounted).await;
     let drain = drain(shared, committed_by, until);
     let (published, committed_by) = tokio::select! {
         published = drain => (published, committed_by),
@@ -54,11 +59,11 @@ pub(super) async fn finish(
 
 /// Takes the files back that the kernel reads and writes by itself, once it has let go of the mount. Where a
 /// process still has the detached mount in use they stay its, and count as not stored.
-async fn take_back(shared: &Shared) {
-    let until = Instant::now() + LEAST;
+async fn take_back(shared: &Shared, unmounted: bool) {
+    let until = Instant::now() + LETTING_GO;
     while shared.session.has_backings() {
         if shared.served.is_gone() {
-            return shared.session.take_all_back().await;
+            return shared.session.take_all_back(unmounted).await;
         }
         if Instant::now() >= until {
             return;

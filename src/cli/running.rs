@@ -109,7 +109,8 @@ impl Running {
             let name = signals.next().await;
             tracing::warn!("{name} again: what is not in the store now is kept for the next mount");
         };
-        let end = supervisor.while_stopping(finish(&self.shared, until, hurry)).await;
+        let unmounted = !matches!(why, Why::Died(_));
+        let end = supervisor.while_stopping(finish(&self.shared, unmounted, until, hurry)).await;
         accepting.abort();
         let told = match (&end, &why) {
             (Ok(_), Why::Died(why)) => Err(Failure::new(Exit::LoopDied, died(why))),
@@ -139,7 +140,7 @@ impl Running {
             tracing::warn!(%error, "the mount could not be taken away");
         }
         let until = Instant::now() + GIVING_UP;
-        if let Err(failure) = finish(&self.shared, Some(until), std::future::pending()).await {
+        if let Err(failure) = finish(&self.shared, true, Some(until), std::future::pending()).await {
             tracing::warn!("{}", failure.line());
         }
         forget(&self.registry, &self.entry);

@@ -152,13 +152,11 @@ impl File {
         }
     }
 
-    /// No mapping and no open of the backing file is left: compares once more, and takes it back.
-    pub fn leave_backing(&self) -> Result<(), ContentError> {
-        self.compare()?;
+    /// Takes the backing file back. No mapping and no open of it was left when it was last compared.
+    pub fn leave_backing(&self) {
         let mut guard = self.look();
         guard.backing = None;
         self.account(&mut guard);
-        Ok(())
     }
 
     /// Takes over what the local file says of a suspect backing's size and time.

@@ -419,7 +419,8 @@ async fn writes_past_us_are_found_by_comparing() {
     assert_eq!(file.dirty(), 64 << 10);
     bench.content.core.make_room(u64::MAX);
     bench.capture(&file).await;
-    file.leave_backing().unwrap();
+    file.compare().unwrap();
+    file.leave_backing();
     drop((file, fd));
     let bench = bench.again(true);
     let file = bench.content.file(INO, &row(all.len() as u64));
@@ -442,7 +443,8 @@ async fn holes_of_a_file_that_the_kernel_may_write_show_once_its_writes_are_capt
     bench.capture(&file).await;
     assert_eq!(file.seek(1 << 20, false).unwrap(), Some(2 << 20));
     assert_eq!(file.seek(2 << 20, true).unwrap(), Some((2 << 20) + (64 << 10)));
-    file.leave_backing().unwrap();
+    file.compare().unwrap();
+    file.leave_backing();
 }
 
 #[tokio::test(flavor = "multi_thread")]

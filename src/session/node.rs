@@ -131,6 +131,11 @@ impl Nodes {
         self.let_go(ino, |entry| entry.lookups = entry.lookups.saturating_sub(lookups));
     }
 
+    /// The kernel is gone, which knew the inode.
+    pub fn forget_all(&self, ino: Ino) {
+        self.let_go(ino, |entry| entry.lookups = 0);
+    }
+
     /// The kernel still knows the inode.
     pub fn kernel_knows(&self, ino: Ino) -> bool {
         self.shard(ino).lock().get(&ino.0).is_some_and(|entry| entry.lookups > 0)

@@ -360,13 +360,14 @@ impl Session {
     }
 
     /// Takes a file that is captured off the list of changed ones.
-    fn settle_listed(&self, node: &Arc<Node>, file: &crate::content::File) {
+    pub(super) fn settle_listed(&self, node: &Arc<Node>, file: &crate::content::File) {
         let mut changed = self.data.changed.lock();
         // A change after this look finds it not listed, or waits for the lock.
         node.file.listed.store(false, Ordering::Release);
         if file.is_changed() {
-            node.file.listed.store(true, Ordering::Release);
-            return;
+            node.file.listed.store(changed.contains_key(&node.ino), Ordering::Release);
+            drop(changed);
+            return self.note_changed(node);
         }
         let listed = changed.remove(&node.ino);
         // Its use may be the node's last: not under the list's lock.

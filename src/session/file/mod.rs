@@ -5,6 +5,7 @@
 //! - a capture becomes rows in one change of the tree; what could not be captured stays changed;
 //! - a waiting caller may leave at any time: captures and commits go on without it.
 
+mod back;
 mod barrier;
 mod capture;
 mod copy;

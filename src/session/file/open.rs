@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Files from this size on are worth passthrough.
-const LARGE: u64 = 8 << 20;
+pub(super) const LARGE: u64 = 8 << 20;
 
 /// Opens of an inode by the way they travel.
 #[derive(Default)]
@@ -29,11 +29,30 @@ pub(super) struct Modes {
     cached: u32,
     direct: u32,
     pass: u32,
+    /// How many there ever were.
+    pub begun: u64,
 }
 
 impl Modes {
-    fn is_idle(&self) -> bool {
+    /// There is no open.
+    pub fn is_idle(&self) -> bool {
         self.cached == 0 && self.direct == 0 && self.pass == 0
+    }
+
+    fn begin(&mut self, mode: IoMode) {
+        *self.count(mode) += 1;
+        self.begun += 1;
+    }
+
+    /// One that was begun is over, unless all are.
+    fn end(&mut self, mode: IoMode) {
+        let count = self.count(mode);
+        *count = count.saturating_sub(1);
+    }
+
+    /// The kernel is gone, and its opens with it.
+    pub fn end_all(&mut self) {
+        (self.cached, self.direct, self.pass) = (0, 0, 0);
     }
 
     fn count(&mut self, mode: IoMode) -> &mut u32 {
@@ -115,7 +134,7 @@ impl Session {
         if flags.read && flags.write {
             self.data.saw_read_write(ino);
         }
-        *node.file.modes.lock().count(mode) += 1;
+        node.file.modes.lock().begin(mode);
         Ok(self.opened(node, file, flags, mode))
     }
 
@@ -138,14 +157,15 @@ impl Session {
         };
         {
             let mut modes = handle.node.file.modes.lock();
-            *modes.count(handle.mode) -= 1;
+            modes.end(handle.mode);
             // Another open has its backing file: modes must not be mixed.
             if modes.pass > 0 {
                 return Err(SessionError::Errno(libc::EIO));
             }
-            *modes.count(mode) += 1;
+            modes.begin(mode);
         }
-        handle.file.leave_backing()?;
+        handle.file.compare()?;
+        handle.file.leave_backing();
         self.data.backed.lock().remove(&handle.node.ino);
         Ok(self.opened(self.nodes.hold(handle.node.ino), handle.file.clone(), handle.flags, mode))
     }
@@ -153,7 +173,9 @@ impl Session {
     /// The last reference to an open is gone: what it changed starts a commit that nobody waits for.
     pub fn release(self: &Arc<Self>, fh: Fh) {
         let Some(handle) = self.data.handles.remove(fh) else { return };
-        *handle.node.file.modes.lock().count(handle.mode) -= 1;
+        handle.node.file.modes.lock().end(handle.mode);
+        // The kernel may have forgotten the inode already: another thread may be faster than this one.
+        self.forgotten(handle.node.ino);
         if handle.file.is_orphan() || !handle.file.is_changed() {
             return;
         }
@@ -161,47 +183,6 @@ impl Session {
             // It stays changed, and the next commit interval tries again.
             tracing::warn!("cannot capture inode {} after its last close: {e}", handle.node.ino);
         }
-    }
-
-    /// The kernel forgot an inode: no mapping of its backing file is left.
-    pub(in crate::session) fn forgotten(self: &Arc<Self>, ino: Ino) {
-        self.data.stale.lock().remove(&ino);
-        if !self.data.backed.lock().contains_key(&ino) || self.nodes.kernel_knows(ino) {
-            return;
-        }
-        let session = self.clone();
-        // It runs on its own: nobody waits for a forget.
-        drop(self.runtime.spawn_blocking(move || session.take_back(ino)));
-    }
-
-    /// Whether the kernel has backing files.
-    pub fn has_backings(&self) -> bool {
-        !self.data.backed.lock().is_empty()
-    }
-
-    /// The file system is gone from the kernel, which forgets without a word then: takes all backing files back.
-    pub async fn take_all_back(self: &Arc<Self>) {
-        let backed: Vec<Ino> = self.data.backed.lock().keys().copied().collect();
-        let session = self.clone();
-        let taken =
-            self.runtime.spawn_blocking(move || backed.into_iter().for_each(|ino| session.take_back(ino)));
-        if let Err(e) = taken.await {
-            tracing::error!("backing files could not be taken back: {e}");
-        }
-    }
-
-    /// Takes a backing file back that nothing in the kernel refers to any more.
-    fn take_back(&self, ino: Ino) {
-        let Some(node) = self.data.backed.lock().remove(&ino) else { return };
-        if !node.file.modes.lock().is_idle() {
-            self.data.backed.lock().insert(ino, node);
-            return;
-        }
-        let left = self.file_of(&node).and_then(|file| Ok(file.leave_backing()?));
-        if let Err(e) = left {
-            tracing::warn!("inode {ino}: what was stored through a mapping is lost: {e}");
-        }
-        self.note_changed(&node);
     }
 
     fn begin_open(self: &Arc<Self>, caller: Caller, ino: Ino, flags: OpenFlags) -> Result<(Opened, bool)> {
@@ -213,7 +194,7 @@ impl Session {
         let file = self.file_of(&node)?;
         let mode = self.enter_mode(&node, &file, flags)?;
         if let Err(error) = self.truncate_at_open(caller, &node, &file, flags) {
-            *node.file.modes.lock().count(mode) -= 1;
+            node.file.modes.lock().end(mode);
             return Err(error);
         }
         let passing = matches!(mode, IoMode::Passthrough | IoMode::PassthroughDirect);
@@ -259,7 +240,7 @@ impl Session {
             fresh: !self.data.stale.lock().contains(&node.ino),
         };
         let mode = decide(&asked);
-        *modes.count(mode) += 1;
+        modes.begin(mode);
         drop(modes);
         if let IoMode::Cached { keep: false } = mode {
             self.data.stale.lock().remove(&node.ino);
@@ -313,6 +294,8 @@ impl Session {
         if writes {
             let joined = self.runtime.spawn_blocking(move || file.suspect()).await;
             joined.map_err(|_| SessionError::Errno(libc::EIO))??;
+            // No write tells of itself: it is looked at from now on.
+            self.note_changed(&handle.node);
         }
         Ok(())
     }
@@ -329,7 +312,7 @@ impl Slot {
 pub(super) mod tests {
     use super::*;
 
-    const READ: OpenFlags = OpenFlags {
+    pub const READ: OpenFlags = OpenFlags {
         read: true,
         write: false,
         append: false,
@@ -338,9 +321,9 @@ pub(super) mod tests {
         direct: false,
         exclusive: false,
     };
-    const WRITE: OpenFlags = OpenFlags { read: false, write: true, ..READ };
-    const BOTH: OpenFlags = OpenFlags { write: true, ..READ };
-    const REWRITE: OpenFlags = OpenFlags { truncate: true, ..WRITE };
+    pub const WRITE: OpenFlags = OpenFlags { read: false, write: true, ..READ };
+    pub const BOTH: OpenFlags = OpenFlags { write: true, ..READ };
+    pub const REWRITE: OpenFlags = OpenFlags { truncate: true, ..WRITE };
 
     fn mode(flags: OpenFlags, size: u64, may_pass: bool, must_pass: bool, whole: bool) -> IoMode {
         decide(&Asked { flags, size, may_pass, must_pass, comes_by: flags.sync, whole, fresh: true })

@@ -137,6 +137,9 @@ impl Actor {
         if is_direct(source)? || is_direct(target)? {
             return Ok("not with O_DIRECT, which wants blocks".to_owned());
         }
+        if !matches!(how, Through::CopyFileRange) && overlap((source, from.1), (target, to.1), len)? {
+            return Ok(OVERLAP.to_owned());
+        }
         let (mut from_at, mut to_at, mut moved) = (from.1, to.1, 0);
         loop {
             let left = len as usize - moved;
@@ -157,6 +160,9 @@ impl Actor {
         if is_direct(source)? || is_direct(target)? {
             return Ok("not with O_DIRECT, which wants blocks".to_owned());
         }
+        if overlap((source, from.1), (target, Some(to.1)), len)? {
+            return Ok(OVERLAP.to_owned());
+        }
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (mut from_at, mut to_at) = (from.1, to.1);
         let (mut moved, len) = (0, len as usize);
@@ -175,6 +181,28 @@ impl Actor {
         }
         Ok(format!("{moved} bytes"))
     }
+}
+
+const OVERLAP: &str = "not within a file from a range to one that overlaps it";
+
+/// Whether a copy through a pipe reads what it writes: the pipe may hold the file's own pages, and then what is
+/// copied depends on how the kernel moves the bytes of one page.
+fn overlap(
+    (source, from): (BorrowedFd<'_>, i64),
+    (target, to): (BorrowedFd<'_>, Option<i64>),
+    len: u32,
+) -> Result<bool, Errno> {
+    let (a, b) = (rustix::fs::fstat(source)?, rustix::fs::fstat(target)?);
+    if (a.st_dev, a.st_ino) != (b.st_dev, b.st_ino)
+        || FileType::from_raw_mode(a.st_mode) != FileType::RegularFile
+    {
+        return Ok(false);
+    }
+    let to = match to {
+        Some(to) => to,
+        None => sys::fd_call(target, FdCall::Seek(0, libc::SEEK_CUR))?,
+    };
+    Ok(from.abs_diff(to) < u64::from(len))
 }
 
 fn is_direct(fd: BorrowedFd<'_>) -> Result<bool, Errno> {

@@ -137,23 +137,27 @@ fn pnpm_links_from_a_store_in_the_mount() {
         find node_modules/ -type f -links -2 | sort
         stat -c '%h %n' node_modules/lodash/lodash.js node_modules/typescript/lib/tsc.js
         ls -l node_modules | awk 'NR > 1 { print $1, $9, $10, $11 }'";
+    let checked = |both: &Beside<'_>| {
+        let said = both.run(check);
+        // Its own installation script replaces the program in place, links and all; nothing else is changed.
+        let changed = "These packages are modified:\nesbuild@0.21.5\n\nYou can run";
+        assert!(said.contains(changed), "changed in the store: {said}");
+        assert!(said.contains("\n2 node_modules/lodash/lodash.js"), "not linked from the store: {said}");
+    };
     let work = |both: &Beside<'_>| {
         let registry = Registry::start();
         project(both, &registry);
         without_development(both);
         both.run(&install(""));
         compile_and_bundle(both);
-        let said = both.run(check);
-        // Its own installation script replaces the program in place, links and all; nothing else is changed.
-        assert!(said.contains("\nesbuild@0.21.5\nYou can run"), "changed in the store: {said}");
-        assert!(said.contains("\n2 node_modules/lodash/lodash.js"), "not linked from the store: {said}");
+        checked(both);
         both.same_trees(Times::Made);
         both.run(&format!("rm -rf node_modules\n{}", install("--offline --frozen-lockfile")));
         both.same_trees(Times::Made);
     };
     beside("pnpm", &options(), work, |both| {
         project_environment(both, "http://127.0.0.1:9");
-        both.run(check);
+        checked(both);
         compile_and_bundle(both);
     });
 }
@@ -161,22 +165,31 @@ fn pnpm_links_from_a_store_in_the_mount() {
 #[test]
 fn yarn_installs_and_checks() {
     let install = |more: &str| format!("quietly $YARN install --cache-folder .yarn {more}");
+    let again = format!("rm -rf node_modules\n{}", install("--offline --frozen-lockfile"));
     let check = "quietly $YARN check --integrity && quietly $YARN check --verify-tree";
+    // The programs of other systems, which are not in its cache, and which it would ask for.
+    let lock_only_ours = r#"here=$(node -p 'process.platform + "-" + process.arch')
+        sed -i "\,^    \"@esbuild/,{/$here\"/!d}" yarn.lock; grep -c '^    "@esbuild/' yarn.lock"#;
     let work = |both: &Beside<'_>| {
         let registry = Registry::start();
         project(both, &registry);
         without_development(both);
         both.run(&install(""));
+        assert_eq!(both.run(lock_only_ours), "1\n");
         both.run(check);
         compile_and_bundle(both);
         both.same_trees(Times::Made);
-        both.run(&format!("rm -rf node_modules\n{}", install("--offline --frozen-lockfile")));
+        both.run(&again);
         both.same_trees(Times::Made);
     };
     beside("yarn", &options(), work, |both| {
         project_environment(both, "http://127.0.0.1:9");
         both.run(check);
+        // From the cache that came back.
+        both.run(&again);
+        both.run(check);
         compile_and_bundle(both);
+        both.same_trees(Times::Made);
     });
 }
 

@@ -2,20 +2,24 @@
 
 use super::beside::{Beside, beside};
 
-/// What is done while it is watched: each kind of change, by programs that do it in one way only.
+/// What is done while it is watched: each kind of change, by programs that do it in one way only,
+/// and never in the order of a listing.
 const CHANGES: &str = "
     echo one > tree/a; echo two >> tree/a; cat tree/a > /dev/null; chmod 600 tree/a; touch -d 2000-01-01 tree/a
     setfattr -n user.x -v y tree/a; ln tree/a tree/b; ln -s a tree/s; mv tree/a tree/c; mv tree/c tree/sub/c; mv tree/sub/c tree/c
     truncate -s 1 tree/c; truncate -s 3M tree/c; head -c 5000 /dev/zero | dd of=tree/c bs=1000 conv=notrunc status=none
-    rm tree/b; echo other > tree/o; mv tree/o tree/c; rm tree/s; mkdir tree/new; rmdir tree/new; echo x > tree/sub/y; sed -i s/x/z/ tree/sub/kept
-    mkfifo tree/sub/p; rm tree/sub/p; mv tree/sub tree/other; rm -r tree/other; ls tree > /dev/null; rm tree/c; echo end > tree/end";
+    rm tree/b; echo other > tree/o; mv tree/o tree/c; rm tree/s; mkdir tree/new; watching 3; rmdir tree/new; echo x > tree/sub/y; sed -i s/x/z/ tree/sub/kept
+    mkfifo tree/sub/p; rm tree/sub/p; mv tree/sub tree/other; rm tree/other/y; rm -r tree/other; ls tree > /dev/null; rm tree/c; echo end > tree/end";
 
-/// Equal events in a row count as one: the kernel merges those that nobody has read yet.
+/// Equal events in a row count as one: the kernel merges those that nobody has read yet. In the changes,
+/// `watching N` waits until that many files are watched, which the watcher does by itself with new directories.
 ///
 /// Watches `tree` with a command that says when it is ready, does the changes, and waits for the last of them.
 fn watched(watch: &str) -> String {
     format!(
         "rm -rf tree seen; mkdir -p tree/sub; echo x > tree/sub/kept
+         watches() {{ cat /proc/$watcher/fdinfo/* 2> /dev/null | grep -c ^inotify; }}
+         watching() {{ for n in $(seq 300); do [[ $(watches) == $1 ]] && return; sleep 0.1; done; return 1; }}
          {watch} & watcher=$!; trap 'kill $watcher' EXIT
          for n in $(seq 300); do grep -q established seen.err && break; sleep 0.1; done; grep -q established seen.err
          {CHANGES}

@@ -75,7 +75,8 @@ pub fn beside(name: &str, options: &[&'static str], work: impl Fn(&Beside<'_>), 
     for way in Way::drawn(name) {
         println!("{name}: {way}");
         let world = World::with_relay(&format!("{name}-{way}"));
-        let options = way.options(options);
+        // Thousands of files wait for the store, which may be slow on a loaded machine.
+        let options = way.options(&[options, &["--timeout", "600s"]].concat());
         let mount = world.host("a").mount(&options);
         let (local, place, home) = (world.local("tree"), world.local("place"), world.local("home"));
         let variables = RefCell::default();

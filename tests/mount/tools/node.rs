@@ -164,7 +164,9 @@ fn pnpm_links_from_a_store_in_the_mount() {
 
 #[test]
 fn yarn_installs_and_checks() {
-    let install = |more: &str| format!("quietly $YARN install --cache-folder .yarn {more}");
+    // It asks for its umask again and again, which sets it to 0 for a moment, for its other threads as well: what
+    // these make then has another mode. So it is 0 all the time.
+    let install = |more: &str| format!("umask 0; quietly $YARN install --cache-folder .yarn {more}");
     let again = format!("rm -rf node_modules\n{}", install("--offline --frozen-lockfile"));
     let check = "quietly $YARN check --integrity && quietly $YARN check --verify-tree";
     // The programs of other systems, which are not in its cache, and which it would ask for.
@@ -179,8 +181,6 @@ fn yarn_installs_and_checks() {
         both.run(check);
         compile_and_bundle(both);
         both.same_trees(Times::Made);
-        both.run(&again);
-        both.same_trees(Times::Made);
     };
     beside("yarn", &options(), work, |both| {
         project_environment(both, "http://127.0.0.1:9");
@@ -188,7 +188,6 @@ fn yarn_installs_and_checks() {
         // From the cache that came back.
         both.run(&again);
         both.run(check);
-        compile_and_bundle(both);
         both.same_trees(Times::Made);
     });
 }

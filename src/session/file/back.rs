@@ -179,6 +179,7 @@ mod tests {
         kernel.write_all_at(&[1], 100_000).unwrap();
         session.flush_all(LONG).await.unwrap();
         assert_eq!(session.unstored().bytes, 0);
+        assert_eq!(session.uncaptured().files, 1, "each interval looks for what a mapping stores");
         kernel.write_all_at(&[2], 200_000).unwrap();
         session.release(reader);
         session.release(fh);

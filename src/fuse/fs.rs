@@ -354,7 +354,7 @@ impl Filesystem for CwdFs {
         reply: ReplyEmpty,
     ) {
         let Some(how) = convert::allocate(mode) else { return reply.error(Errno::EOPNOTSUPP) };
-        let done = self.answers.session.fallocate(fh(handle), ino(number), offset, length, how);
+        let done = self.answers.session.fallocate(caller(req), fh(handle), ino(number), offset, length, how);
         self.answers.give(op("fallocate", req, number), done, reply);
     }
 
@@ -394,7 +394,7 @@ impl Filesystem for CwdFs {
             return reply.error(Errno::EINVAL);
         }
         let (from, to) = ((fh(fh_in), ino(ino_in), offset_in), (fh(fh_out), ino(ino_out), offset_out));
-        let done = self.answers.session.copy_range(from, to, len.min(MAX_COPY));
+        let done = self.answers.session.copy_range(caller(req), from, to, len.min(MAX_COPY));
         self.answers.give(op("copy_file_range", req, ino_out), done, reply);
     }
 

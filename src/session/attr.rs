@@ -6,7 +6,7 @@ use super::change::{Change, next_ino};
 use super::level::Place;
 use super::{Session, SessionError};
 use crate::log::ids::Ino;
-use crate::log::row::{InodeRow, Time};
+use crate::log::row::Time;
 use crate::log::source::Seq;
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ impl Session {
         let only_size = SetAttr { size: set.size, ..SetAttr::default() } == *set;
         match self.row(ino) {
             Err(error) => Outcome::Ready(Err(error)),
-            Ok(row) if only_size && (caller.uid == 0 || row.mode & SET_ID == 0) => {
+            Ok(row) if only_size && row.mode == self.mode_after_setattr(caller, ino, &row, set) => {
                 Outcome::Ready(self.attr(ino))
             }
             Ok(_) => self.set_row(caller, ino, set),
@@ -100,14 +100,12 @@ impl Session {
     fn set_row_now(&self, caller: Caller, ino: Ino, set: &SetAttr) -> Result<(Option<Seq>, Attr)> {
         let mut change = self.change()?;
         let mut row = change.inode(ino)?;
-        self.set_owner(caller, &mut row, set);
         if let Some(mode) = set.mode {
             row.mode = row.mode & libc::S_IFMT | mode & 0o7777;
             self.chmod_acl(&mut change, ino, row.mode)?;
         }
-        if set.size.is_some() && set.mode.is_none() && caller.uid != 0 {
-            row.mode = without_set_id(row.mode, false);
-        }
+        row.mode = self.mode_after_setattr(caller, ino, &row, set);
+        self.options.owners.chown(&mut row, set);
         let time = |time: SetTime| match time {
             SetTime::Now => change.now(),
             SetTime::To(time) => time,
@@ -131,18 +129,6 @@ impl Session {
         Ok((seq, self.attr(ino)?))
     }
 
-    /// chown: the owners, and the set-id bits that a new owner must not inherit.
-    fn set_owner(&self, caller: Caller, row: &mut InodeRow, set: &SetAttr) {
-        if set.uid.is_none() && set.gid.is_none() {
-            return;
-        }
-        let owners = self.options.owners;
-        if row.mode & libc::S_IFMT != libc::S_IFDIR {
-            row.mode = without_set_id(row.mode, !in_group(caller, owners.shown(row).1));
-        }
-        owners.chown(row, set);
-    }
-
     /// chmod of an inode with an access ACL changes the list too.
     fn chmod_acl(&self, change: &mut Change<'_>, ino: Ino, mode: u32) -> Result<()> {
         if mode & libc::S_IFMT == libc::S_IFLNK {
@@ -157,51 +143,5 @@ impl Session {
     }
 }
 
-/// Set-user-id and set-group-id.
-const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
-
 /// The longest file: what a signed 64-bit offset reaches.
 pub(super) const MAX_FILE: u64 = i64::MAX as u64;
-
-/// The mode without set-user-id, and without set-group-id where a group may execute (without that it once
-/// meant mandatory locking, which stays unless `all`).
-pub(super) fn without_set_id(mode: u32, all: bool) -> u32 {
-    let group = all || mode & libc::S_IXGRP != 0;
-    mode & !libc::S_ISUID & if group { !libc::S_ISGID } else { !0 }
-}
-
-/// Whether a caller is root or a member of a group, as far as we can see.
-pub(super) fn in_group(caller: Caller, gid: u32) -> bool {
-    caller.uid == 0 || caller.gid == gid || further_groups(caller.pid).contains(&gid)
-}
-
-/// The supplementary groups of a thread; none when it cannot be seen.
-fn further_groups(pid: u32) -> Vec<u32> {
-    if pid == 0 {
-        return Vec::new();
-    }
-    // A thread that is gone, or hidden from us, is treated as having no further group: the strict side.
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
-    line.split_ascii_whitespace().filter_map(|gid| gid.parse().ok()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn set_id_bits_go_as_the_kernel_has_it() {
-        assert_eq!(without_set_id(0o6755, false), 0o755);
-        assert_eq!(without_set_id(0o6745, false), 0o2745, "no group execution: it stays");
-        assert_eq!(without_set_id(0o6745, true), 0o745);
-    }
-
-    #[test]
-    fn a_caller_we_cannot_see_has_its_own_group_only() {
-        let caller = Caller { uid: 1000, gid: 1000, pid: 0 };
-        assert!(in_group(caller, 1000));
-        assert!(!in_group(caller, 4));
-        assert!(in_group(Caller { uid: 0, ..caller }, 4));
-    }
-}

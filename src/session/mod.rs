@@ -36,6 +36,7 @@ mod readdir;
 mod reads;
 mod remove;
 mod rename;
+mod set_id;
 pub mod status;
 mod table;
 mod xattr;

@@ -2,9 +2,9 @@
 
 use super::acl::{ACCESS, Acl, DEFAULT};
 use super::api::*;
-use super::attr::in_group;
 use super::change::Change;
 use super::level::Place;
+use super::set_id::in_group;
 use super::{Session, SessionError};
 use crate::log::ids::Ino;
 use crate::log::row::{InodeRow, Key};

@@ -292,12 +292,12 @@ impl Subject {
             Reserve::Zero => Allocate::ZeroRange { keep_size: false },
             Reserve::ZeroKeep => Allocate::ZeroRange { keep_size: true },
         };
-        self.within(|s| s.fallocate(fh, ino, offset, len, how))
+        self.within(|s| s.fallocate(ROOT_USER, fh, ino, offset, len, how))
     }
 
     pub fn copy(&self, from: usize, from_at: u64, to: usize, to_at: u64, len: u64) -> Result<u64> {
         let ((from_fh, from), (to_fh, to)) = (self.handle(from), self.handle(to));
-        self.within(|s| s.copy_range((from_fh, from, from_at), (to_fh, to, to_at), len))
+        self.within(|s| s.copy_range(ROOT_USER, (from_fh, from, from_at), (to_fh, to, to_at), len))
     }
 
     pub fn flush(&self, slot: usize) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Where a mount differs from ext4: the README's table has a row for each of these tests.
 
+use crate::support::user::as_user;
 use crate::support::{Ran, World, sh};
 use crate::twin::sys::Mapping;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, StatxFlags};
@@ -287,6 +288,31 @@ fn set_id_bits_and_devices_are_kept_and_work_where_asked_for() {
     fs::write(mount.path("null"), "gone").expect("the device works");
     let effective = sh(mount.root(), "setpriv --reuid 1234 --clear-groups ./id -u");
     assert_eq!(effective.trim(), "0", "the set-id bit works");
+    mount.unmount();
+}
+
+/// The kernel sends the daemon what it sends before a write by that user: a setattr of nothing.
+#[test]
+fn a_chown_to_nobody_by_a_stranger_is_answered_though_it_would_take_set_gid() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let world = World::new("chown-to-nobody");
+    let mount = world.host("a").mount(&["--allow-other"]);
+    let mode = |path: &std::path::Path| fs::metadata(path).expect("stat").mode() & 0o7777;
+    let set_gid = |path: &std::path::Path| {
+        fs::write(path, "x").expect("write");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o2644)).expect("chmod");
+    };
+    let (file, local) = (mount.path("f"), world.local("disk").join("f"));
+    set_gid(&file);
+    set_gid(&local);
+    let refused = as_user(1001, || chown(&local, None, None)).expect_err("it would take set-gid");
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    as_user(1001, || chown(&file, None, None)).expect("it cannot be told from a write");
+    assert_eq!(mode(&file), 0o2644, "but this is no write: nobody has it open");
+    let open = File::open(&file).expect("open");
+    as_user(1001, || chown(&file, None, None)).expect("it cannot be told from a write");
+    assert_eq!(mode(&file), 0o644, "a bit without effect, as the group may not execute");
+    drop(open);
     mount.unmount();
 }
 

@@ -213,7 +213,16 @@ fn an_imported_file_that_was_copied_into_needs_its_object_no_more() {
     let to = host.open("theirs", OpenFlags { write: true, ..OpenFlags::default() }).unwrap();
     let len = ours.len() as u64;
     let (source, target) = ((from.0, from.1, 0), (to.0, to.1, 4096));
-    assert_eq!(host.run(|s| s.copy_range(source, target, len)).unwrap(), len);
+    assert_eq!(
+        host.run(|s| s.copy_range(
+            cwdfs::session::api::Caller { uid: 0, gid: 0, pid: 0 },
+            source,
+            target,
+            len
+        ))
+        .unwrap(),
+        len
+    );
     host.close(to).unwrap();
     host.close(from).unwrap();
     host.flush();

@@ -36,14 +36,20 @@ struct Wanted {
 impl Session {
     /// Copies a range between two files; returns how many bytes, fewer at the source's end and for a range
     /// that is long.
-    pub fn copy_range(self: &Arc<Self>, from: (Fh, Ino, u64), to: (Fh, Ino, u64), len: u64) -> Outcome<u64> {
+    pub fn copy_range(
+        self: &Arc<Self>,
+        caller: Caller,
+        from: (Fh, Ino, u64),
+        to: (Fh, Ino, u64),
+        len: u64,
+    ) -> Outcome<u64> {
         let len = len.min(MAX_SHARE);
         let handles = self.handle(from.0).and_then(|source| {
             let target = self.may_write(to.0, to.2, len)?;
             let overlaps = from.1 == to.1 && from.2.abs_diff(to.2) < len;
             match overlaps {
                 true => Err(SessionError::Errno(libc::EINVAL)),
-                false => Ok((source, target)),
+                false => self.clear_set_id(caller, to.1).map(|()| (source, target)),
             }
         });
         let (source, target) = match handles {

@@ -1,14 +1,16 @@
 //! Reading, writing, resizing, holes.
 
 use super::super::api::*;
-use super::super::attr::{MAX_FILE, now, without_set_id};
+use super::super::attr::{MAX_FILE, now};
 use super::super::node::Node;
+use super::super::set_id::after_content;
 use super::super::xattr::CAPABILITY;
 use super::super::{Durability, Session, SessionError};
 use super::Handle;
 use super::capture::Captured;
 use crate::content::Place;
 use crate::log::ids::Ino;
+use crate::log::row::InodeRow;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,7 +49,7 @@ impl Session {
     /// Writes all of `data`. EDQUOT where not all of it fits the quota.
     pub fn write(
         self: &Arc<Self>,
-        _caller: Caller,
+        caller: Caller,
         fh: Fh,
         _ino: Ino,
         offset: u64,
@@ -62,15 +64,16 @@ impl Session {
             let (session, data) = (self.clone(), Bytes::copy_from_slice(data));
             return Outcome::Later(Box::pin(async move {
                 session.until_room().await?;
-                session.write_now(&handle, offset, &data, how).get().await
+                session.write_now(caller, &handle, offset, &data, how).get().await
             }));
         }
-        self.write_now(&handle, offset, data, how)
+        self.write_now(caller, &handle, offset, data, how)
     }
 
     /// Reserves, punches or zeroes a range.
     pub fn fallocate(
         self: &Arc<Self>,
+        caller: Caller,
         fh: Fh,
         _ino: Ino,
         offset: u64,
@@ -89,6 +92,8 @@ impl Session {
                 Allocate::PunchHole | Allocate::ZeroRange { keep_size: true } => file.punch(range, now())?,
                 Allocate::ZeroRange { keep_size: false } => file.zero(range, now())?,
             }
+            // Older kernels do not see to it.
+            self.clear_set_id(caller, handle.node.ino)?;
             // As on ext4, the times move even where the range lies behind the end or was reserved before.
             file.touch(now());
             self.changed(&handle.node)?;
@@ -129,16 +134,16 @@ impl Session {
         }
     }
 
-    /// Clears what a change of content by an ordinary user clears: set-user-id and set-group-id.
-    pub(super) fn clear_set_id(&self, ino: Ino) -> Result<()> {
-        let cleared = |mode| without_set_id(mode, false);
-        let mode = self.row(ino)?.mode;
-        if cleared(mode) == mode {
+    /// Clears what a change of content by this caller clears of set-user-id and set-group-id.
+    pub(super) fn clear_set_id(&self, caller: Caller, ino: Ino) -> Result<()> {
+        let left = |row: &InodeRow| after_content(caller, row.mode, self.options.owners.shown(row).1);
+        let row = self.row(ino)?;
+        if left(&row) == row.mode {
             return Ok(());
         }
         let mut change = self.change()?;
         let mut row = change.inode(ino)?;
-        row.mode = cleared(row.mode);
+        row.mode = left(&row);
         row.ctime = change.now();
         row.version += 1;
         change.put_inode(ino, row);
@@ -172,6 +177,7 @@ impl Session {
 
     fn write_now(
         self: &Arc<Self>,
+        caller: Caller,
         handle: &Arc<Handle>,
         offset: u64,
         data: &[u8],
@@ -182,7 +188,7 @@ impl Session {
         let place = if direct && handle.flags.append { Place::End } else { Place::At(offset) };
         let written = || -> Result<()> {
             if how.kills_set_id {
-                self.clear_set_id(handle.node.ino)?;
+                self.clear_set_id(caller, handle.node.ino)?;
             }
             // Elsewhere the kernel sees to it.
             if direct {

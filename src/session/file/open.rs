@@ -211,9 +211,7 @@ impl Session {
         if !flags.truncate {
             return Ok(());
         }
-        if caller.uid != 0 {
-            self.clear_set_id(node.ino)?;
-        }
+        self.clear_set_id(caller, node.ino)?;
         self.clear_capability(node)?;
         file.truncate(0, now())?;
         self.note_changed(node);
@@ -303,7 +301,7 @@ impl Session {
 
 impl Slot {
     /// Whether it has an open.
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::session) fn is_open(&self) -> bool {
         !self.modes.lock().is_idle()
     }
 }

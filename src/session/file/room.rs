@@ -191,8 +191,9 @@ mod tests {
             for _ in 0..rng.random_range(1..8) {
                 let file = files[rng.random_range(0..files.len())];
                 let (at, len) = (rng.random_range(0..700_000), rng.random_range(1..200_000));
-                let punch =
-                    |session: &Arc<Session>| session.fallocate(file.1, file.0, at, len, Allocate::PunchHole);
+                let punch = |session: &Arc<Session>| {
+                    session.fallocate(ROOT, file.1, file.0, at, len, Allocate::PunchHole)
+                };
                 match rng.random_range(0..4) {
                     0 => punch(&session).get().await.expect("punched"),
                     1 => session.set_size(file.0, Some(file.1), at).get().await.expect("resized"),
@@ -234,7 +235,8 @@ mod tests {
             session.capture_all().await.expect("captured");
         }
         assert!(refused(write(&session, file, 200 * BLOCK, 1).await));
-        let reserve = session.fallocate(file.1, file.0, 90 * BLOCK, 11 * BLOCK, Allocate::Grow).get().await;
+        let reserve =
+            session.fallocate(ROOT, file.1, file.0, 90 * BLOCK, 11 * BLOCK, Allocate::Grow).get().await;
         assert_eq!(reserve.expect_err("too much").errno(), libc::EDQUOT);
         let new = NewNode { mode: libc::S_IFDIR | 0o755, umask: 0, rdev: 0, target: Vec::new() };
         let dir = session.make(ROOT, Ino::ROOT, b"d", new.clone()).get().await;
@@ -249,7 +251,7 @@ mod tests {
         assert_eq!(used(&session), 102 * BLOCK);
         assert_eq!(session.statfs().expect("statfs").free, 0);
 
-        let punched = session.fallocate(file.1, file.0, 0, 10 * BLOCK, Allocate::PunchHole).get().await;
+        let punched = session.fallocate(ROOT, file.1, file.0, 0, 10 * BLOCK, Allocate::PunchHole).get().await;
         punched.expect("always");
         session.make(ROOT, Ino::ROOT, b"d", new).get().await.expect("there is room again");
         session.unlink(ROOT, Ino::ROOT, b"f").get().await.expect("always");

@@ -132,3 +132,82 @@ fn a_file_that_the_kernel_wrote_by_itself_is_stored_at_a_clean_end() {
         ],
     );
 }
+
+#[test]
+fn set_gid_without_group_execution_goes_when_a_stranger_truncates() {
+    again(
+        "twin-set-gid",
+        &[
+            by(0, Open { fd: 0, at: at("c"), flags: libc::O_RDWR, mode: 0 }),
+            by(0, Open { fd: 1, at: at("c"), flags: libc::O_RDWR, mode: 0 }),
+            by(0, Chmod { on: On::Path(at("c"), true), mode: 0o2262 }),
+            by(1, Truncate { at: at("c"), size: 0 }),
+        ],
+    );
+}
+
+/// Changes of a file's content by a process that has it open three times, and another as descriptor 3.
+fn changes(path: &str) -> Vec<Op> {
+    let fallocate = |fd, mode| Fallocate { fd, mode, at: 0, len: 5000 };
+    let copy = |to| Copy { from: 3, from_at: 0, to, to_at: 10, len: 100 };
+    let write = |fd, at| Write { fd, at, len: 100, fill: 3 };
+    vec![
+        Truncate { at: at(path), size: 9000 },
+        Ftruncate { fd: 0, size: 8000 },
+        Ftruncate { fd: 1, size: 9000 },
+        write(0, Some(0)),
+        write(1, Some(0)),
+        write(2, None),
+        write(2, Some(0)),
+        fallocate(0, 0),
+        fallocate(1, libc::FALLOC_FL_KEEP_SIZE),
+        fallocate(1, libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE),
+        fallocate(2, libc::FALLOC_FL_ZERO_RANGE),
+        copy(0),
+        copy(1),
+        Sendfile { from: 3, from_at: 0, to: 1, len: 100 },
+        Splice { from: 3, from_at: 0, to: 0, to_at: 0, len: 100 },
+        Open { fd: 4, at: at(path), flags: libc::O_WRONLY | libc::O_TRUNC, mode: 0 },
+        // These change nothing of the content.
+        write(0, Some(0)),
+        Chmod { on: On::Path(at(path), true), mode: 0o6262 },
+    ]
+}
+
+/// Every change of `path` by root, members of its group (one by a further group), its owner and strangers.
+fn changes_of_set_id_files(path: &str, first: i32) -> Vec<Step> {
+    let mut steps = vec![by(0, Write { fd: 4, at: Some(0), len: 20_000, fill: 9 })];
+    steps.insert(0, by(0, Open { fd: 4, at: at("e"), flags: libc::O_RDWR | libc::O_CREAT, mode: 0o644 }));
+    for user in [0, 1, 3] {
+        let open = |fd, path, flags| by(user, Open { fd, at: at(path), flags, mode: 0 });
+        steps.extend([open(1, path, first), open(0, path, libc::O_RDWR)]);
+        steps.extend([open(2, path, libc::O_WRONLY | libc::O_APPEND), open(3, "e", libc::O_RDONLY)]);
+    }
+    let on = || On::Path(at(path), true);
+    for (uid, gid) in [(0, 0), (0, 1001), (0, 2000), (1001, 0)] {
+        steps.push(by(0, Chown { on: on(), uid, gid }));
+        for (mode, user) in
+            [0o2262, 0o6262, 0o2272, 0o6272].into_iter().flat_map(|m| [0, 1, 3].map(|u| (m, u)))
+        {
+            for change in changes(path) {
+                steps.extend([by(0, Chmod { on: on(), mode }), by(user, change), by(0, Stat { on: on() })]);
+            }
+            // One to nobody takes them, too; by a stranger it differs.
+            if user == 0 || user == 1 && uid == 1001 {
+                let chown = by(user, Chown { on: on(), uid: u32::MAX, gid: u32::MAX });
+                steps.extend([by(0, Chmod { on: on(), mode }), chown, by(0, Stat { on: on() })]);
+            }
+        }
+    }
+    steps
+}
+
+#[test]
+fn set_id_bits_go_by_who_changes_a_file() {
+    again("twin-set-id", &changes_of_set_id_files("c", libc::O_WRONLY));
+}
+
+#[test]
+fn set_id_bits_go_where_the_kernel_writes_by_itself() {
+    again("twin-set-id-passthrough", &changes_of_set_id_files("b/c", libc::O_WRONLY | libc::O_TRUNC));
+}

@@ -178,6 +178,12 @@ fn id() -> impl Strategy<Value = u32> {
     select(vec![u32::MAX, u32::MAX, 0, 1001, 1002, 1001, 1002, 2000, 77])
 }
 
+/// Not a chown to nobody, which differs where a stranger asks for it (`differs.rs`); `regressions.rs` has the others.
+fn owners() -> impl Strategy<Value = (u32, u32)> {
+    (id(), id())
+        .prop_map(|(uid, gid)| if (uid, gid) == (u32::MAX, u32::MAX) { (uid, 1001) } else { (uid, gid) })
+}
+
 fn acl() -> impl Strategy<Value = Vec<u8>> {
     let perm = || prop_oneof![40 => 0..8u16, 1 => Just(9u16)];
     let named = vec((select(vec![0x02u16, 0x08]), perm(), select(vec![0u32, 1001, 1002, 2000])), 0..3);
@@ -229,7 +235,7 @@ fn attributes() -> BoxedStrategy<Op> {
     prop_oneof![
         4 => on().prop_map(|on| Op::Stat { on }),
         4 => (on(), mode()).prop_map(|(on, mode)| Op::Chmod { on, mode }),
-        4 => (on(), id(), id()).prop_map(|(on, uid, gid)| Op::Chown { on, uid, gid }),
+        4 => (on(), owners()).prop_map(|(on, (uid, gid))| Op::Chown { on, uid, gid }),
         4 => (on(), when(), when()).prop_map(|(on, atime, mtime)| Op::Utimens { on, atime, mtime }),
         3 => (place(), size()).prop_map(|(at, size)| Op::Truncate { at, size }),
         2 => (place(), 0..8u32, access).prop_map(|(at, mode, flags)| Op::Access { at, mode, flags }),

@@ -431,9 +431,10 @@ async fn writes_past_us_are_found_by_comparing() {
 async fn holes_of_a_file_that_the_kernel_may_write_show_once_its_writes_are_captured() {
     let bench = Bench::new(256 << 20);
     let file = bench.content.file(INO, &row(0));
-    file.write(Place::At(0), &pattern(1 << 20, 8), at(1)).unwrap();
-    file.truncate(4 << 20, at(1)).unwrap();
+    file.write(Place::At(0), &pattern(4 << 20, 8), at(1)).unwrap();
+    file.punch(1 << 20..4 << 20, at(1)).unwrap();
     bench.capture(&file).await;
+    file.fetch_whole().await.unwrap();
     let fd = std::fs::File::from(file.enter_backing().unwrap().expect("all of it is here"));
     file.suspect().unwrap();
     assert_eq!(file.seek(0, true).unwrap(), Some(1 << 20), "nothing was written");

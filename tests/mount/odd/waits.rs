@@ -14,7 +14,7 @@ fn waiting(script: &str, path: &std::path::Path) -> Child {
     command.args(["-c", script]).arg(path).stdin(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().expect("python3");
     let began = Instant::now();
-    while !path.exists() {
+    while !fs::metadata(path).is_ok_and(|file| file.len() > 0) {
         assert!(began.elapsed() < Duration::from_secs(60), "it never began");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -32,8 +32,11 @@ import os, sys, threading
 def work(n):
     f = os.open(sys.argv[1] + ('' if n == 0 else str(n)), os.O_CREAT | os.O_WRONLY); os.write(f, b'kept'); os.close(f)
 for n in range(8): threading.Thread(target=work, args=(n,)).start()";
-/// SIGINT as a shell's child has it: Python's own handler would wait for the call to end.
-const DEFAULTS: &str = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)\n";
+/// Signals as a shell's child has them: Python's own handler of SIGINT would wait for the call to end, and what runs
+/// the tests may have had some ignored.
+const DEFAULTS: &str = "import signal
+for s in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT): signal.signal(s, signal.SIG_DFL)
+";
 
 /// A killed caller is let go at once, whatever kills it; its content still commits.
 #[test]

@@ -117,16 +117,16 @@ impl Actor {
         }
     }
 
-    /// What no FUSE file system is asked for is refused on both sides: the reference checks what it would check
-    /// before, without doing it.
+    /// What no FUSE file system is asked for is refused on both sides: the reference makes the kernel check what
+    /// comes before, with a range beyond any file, which changes nothing, not even the times.
     fn fallocate(&self, fd: u8, mode: i32, at: i64, len: i64) -> Result<i64, Errno> {
         const SHIFTS: i32 = libc::FALLOC_FL_COLLAPSE_RANGE | libc::FALLOC_FL_INSERT_RANGE;
         let fd = self.fd(fd)?;
         if !self.reference || mode & SHIFTS == 0 || at < 0 || len <= 0 {
             return sys::fd_call(fd, FdCall::Fallocate(mode, at, len));
         }
-        match sys::fd_call(fd, FdCall::Fallocate(mode, 1, 1)) {
-            Err(Errno::INVAL) => Err(Errno::OPNOTSUPP),
+        match sys::fd_call(fd, FdCall::Fallocate(mode, 1, i64::MAX - 1)) {
+            Err(Errno::FBIG) => Err(Errno::OPNOTSUPP),
             other => other,
         }
     }

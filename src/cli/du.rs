@@ -25,14 +25,12 @@ pub struct Args {
 
 /// Lists and prints.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    let usage = runtime.block_on(list(args)).map_err(|failure| failure.context(&args.store))?;
+    let usage = super::wait_for(list(args)).map_err(|failure| failure.context(&args.store))?;
     if args.json {
         let Usage { view, log, data, checkpoints, other } = usage;
         let total = usage.total();
         let json = json!({ "view": view, "log": log, "data": data, "checkpoints": checkpoints, "other": other, "total": total });
-        super::say(&format!("{json:#}\n"))?;
+        super::say(&super::json(&json)?)?;
     } else {
         super::say(&text(&usage))?;
     }
@@ -48,7 +46,7 @@ async fn list(args: &Args) -> Result<Usage, Failure> {
     Ok(usage)
 }
 
-pub(super) fn text(usage: &Usage) -> String {
+fn text(usage: &Usage) -> String {
     let line = |name: &str, Amount { objects, bytes }: Amount| {
         format!("{name:<14}{:>10} in {objects} objects\n", human_size(bytes))
     };

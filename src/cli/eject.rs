@@ -10,11 +10,10 @@ use super::options::{Fencing, MountArgs};
 use super::reach::{ReachArgs, Reached};
 use super::start::{self, Begun, Plan};
 use super::values::human_size;
-use super::{Cli, Command, places};
+use super::{Cli, Command, places, rm};
 use crate::fuse::Passthrough;
-use crate::log::clock::SystemClock;
 use crate::log::ids::keys;
-use crate::log::lease::{Ending, Lease, LeaseOptions, LeaseState, Succession};
+use crate::log::lease::{Ending, Lease, LeaseState};
 use crate::log::removal::Removal;
 use crate::session::Session;
 use crate::store::Location;
@@ -243,16 +242,9 @@ async fn close(session: &Arc<Session>, patience: Duration) -> Result<String, Fai
 /// Removes what is ours. `last`: the epoch that everything was published under; `None`: that was seen to by the
 /// command that began this.
 async fn remove(args: &Args, reached: &Reached, last: Option<String>) -> Result<String, Failure> {
-    let options = LeaseOptions {
-        holder: format!("cwdfs eject, pid {}", std::process::id()),
-        ttl: Duration::from_secs(15),
-        succession: if args.takeover { Succession::AtOnce } else { Succession::NotParked },
-        dead: None,
-        clock: SystemClock::shared(),
-    };
     // First, so that what a probe notes in the session is there before everything is deleted.
     let conditional = reached.deletes_with_condition().await?;
-    let Some(removal) = Removal::begin(&reached.store, &options).await? else {
+    let Some(removal) = Removal::begin(&reached.store, &rm::lease("eject", args.takeover)).await? else {
         return Ok("there is no session any more; the rest was removed elsewhere".into());
     };
     let before = removal.before().map(|epoch| epoch.to_string());

@@ -29,9 +29,7 @@ pub struct Args {
 
 /// Reads and prints.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    let text = runtime.block_on(look(args))?;
+    let text = super::wait_for(look(args))?;
     super::say(&text)?;
     Ok(Exit::Done)
 }
@@ -78,9 +76,5 @@ impl Display for Segments {
 }
 
 fn text(what: &(impl Serialize + Display), json: bool) -> Result<String, Failure> {
-    if !json {
-        return Ok(what.to_string());
-    }
-    let json = serde_json::to_string_pretty(what).map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    Ok(json + "\n")
+    if json { super::json(what) } else { Ok(what.to_string()) }
 }

@@ -127,6 +127,18 @@ fn own(args: &[OsString]) -> Result<Exit, Failure> {
     }
 }
 
+/// Runs what a command does, on this thread.
+fn wait_for<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::CannotStart, error))?.block_on(work)
+}
+
+/// As JSON, with a line end.
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let json = serde_json::to_string_pretty(value);
+    json.map(|json| json + "\n").map_err(|error| Failure::new(Exit::CannotStart, error))
+}
+
 /// Writes to standard output; whoever reads it may have had enough.
 fn say(text: &str) -> Result<(), Failure> {
     use std::io::Write;

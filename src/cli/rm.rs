@@ -40,9 +40,7 @@ pub struct Args {
 
 /// Asks and deletes.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    let removed = runtime.block_on(remove(args)).map_err(|failure| failure.context(&args.store))?;
+    let removed = super::wait_for(remove(args)).map_err(|failure| failure.context(&args.store))?;
     let Some(Removed { objects, bytes }) = removed else {
         eprintln!("cwdfs: nothing was deleted");
         return Ok(Exit::Done);
@@ -58,21 +56,25 @@ async fn remove(args: &Args) -> Result<Option<Removed>, Failure> {
     if !args.yes && !confirmed(args, store.as_ref()).await? {
         return Ok(None);
     }
-    let options = LeaseOptions {
-        holder: format!("cwdfs rm, pid {}", std::process::id()),
-        ttl: TTL,
-        // One that is parked may come back.
-        succession: if args.takeover { Succession::AtOnce } else { Succession::NotParked },
-        dead: None,
-        clock: SystemClock::shared(),
-    };
-    let Some(removal) = Removal::begin(store, &options).await? else {
+    let Some(mut removal) = Removal::begin(store, &lease("rm", args.takeover)).await? else {
         let what = "there is no session here; what else there is, any S3 client deletes";
         return Err(Failure::new(Exit::CannotStart, what));
     };
     let view = removal.remove_view().await?;
     let log = removal.remove_log(reached.deletes_with_condition().await?).await?;
     Ok(Some(Removed { objects: view.objects + log.objects, bytes: view.bytes + log.bytes }))
+}
+
+/// How the lease is taken by a command that ends a session.
+pub(super) fn lease(command: &str, takeover: bool) -> LeaseOptions {
+    LeaseOptions {
+        holder: format!("cwdfs {command}, pid {}", std::process::id()),
+        ttl: TTL,
+        // One that is parked may come back.
+        succession: if takeover { Succession::AtOnce } else { Succession::NotParked },
+        dead: None,
+        clock: SystemClock::shared(),
+    }
 }
 
 async fn confirmed(args: &Args, store: &dyn crate::store::ObjectStore) -> Result<bool, Failure> {

@@ -67,14 +67,11 @@ struct Folder {
 
 /// Looks and prints.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    let mut found = runtime.block_on(search(args)).map_err(|failure| failure.context(&args.store))?;
+    let mut found = super::wait_for(search(args)).map_err(|failure| failure.context(&args.store))?;
     found.sort_by(|a, b| a.store.cmp(&b.store));
     let unreadable = found.iter().any(|session| session.error.is_some());
     if args.json {
-        let json = serde_json::to_string_pretty(&found);
-        super::say(&(json.map_err(|error| Failure::new(Exit::CannotStart, error))? + "\n"))?;
+        super::say(&super::json(&found)?)?;
     } else {
         super::say(&table(&found))?;
     }

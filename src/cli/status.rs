@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
     };
     super::say(&match args.json {
-        true => json(&status)?,
+        true => super::json(&status)?,
         false => text(&status, OffsetDateTime::now_utc()),
     })?;
     Ok(Exit::Done)
@@ -60,16 +60,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 fn checked(args: &Args) -> Result<Exit, Failure> {
     let health = check::check(&args.mountpoint, args.timeout)?;
     let text = match args.json {
-        true => json(&health)?,
+        true => super::json(&health)?,
         false => health.text(),
     };
     super::say(&text)?;
     Ok(health.exit())
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
-    let json = serde_json::to_string_pretty(value);
-    json.map(|json| json + "\n").map_err(|error| Failure::new(Exit::CannotStart, error))
 }
 
 /// For people: one line a matter, left out where there is nothing to say.

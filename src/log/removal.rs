@@ -9,21 +9,16 @@ use super::error::LogError;
 use super::ids::{Epoch, keys};
 use super::lease::{Ending, Lease, LeaseOptions};
 use super::recover::enter;
-use crate::store::{Listed, ObjectStore};
+use crate::store::{Listed, ObjectStore, Pages};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Objects listed and deleted at once.
-const PAGE: usize = 1000;
 
 /// A session that is being taken away; nobody else writes it meanwhile.
 pub struct Removal {
     store: Arc<dyn ObjectStore>,
     lease: Arc<Lease>,
     before: Option<Epoch>,
-    begun: Option<Ending>,
-    /// Whether the lease says which removal it is.
-    marked: AtomicBool,
+    /// Which removal the lease says it is, once it says so.
+    ending: Option<Ending>,
 }
 
 /// What was deleted.
@@ -47,8 +42,7 @@ impl Removal {
         }
         let (lease, before, ending) = enter(store, options).await?;
         lease.keep(&tokio::runtime::Handle::current());
-        let marked = AtomicBool::new(ending.is_some());
-        Ok(Some(Removal { store: store.clone(), lease, before, begun: ending, marked }))
+        Ok(Some(Removal { store: store.clone(), lease, before, ending }))
     }
 
     /// The writer before us; `None` when the session had lost its lease.
@@ -56,34 +50,28 @@ impl Removal {
         self.before
     }
 
-    /// The removal that an earlier one began and did not finish.
+    /// The removal that was begun: before anything is removed here, one that an earlier one did not finish.
     pub fn begun(&self) -> Option<Ending> {
-        self.begun
+        self.ending
     }
 
     /// Deletes every plain object and what is left of uploads.
-    pub async fn remove_view(&self) -> Result<Removed, LogError> {
-        if self.begun != Some(Ending::Rm) {
+    pub async fn remove_view(&mut self) -> Result<Removed, LogError> {
+        if self.ending != Some(Ending::Rm) {
             self.lease.end(Ending::Rm).await?;
-            self.marked.store(true, Ordering::Relaxed);
+            self.ending = Some(Ending::Rm);
         }
-        for (key, upload) in self.store.list_multipart("").await? {
-            self.lease.ensure().await?;
-            self.store.abort_multipart(&key, &upload).await?;
-        }
+        self.abort_uploads("").await?;
         self.delete("", |object| !object.key.starts_with(keys::ROOT)).await
     }
 
     /// Deletes everything of ours, the lease last; then there is no session any more.
     /// `conditional`: the store's DELETE takes a condition.
     pub async fn remove_log(self, conditional: bool) -> Result<Removed, LogError> {
-        if !self.marked.load(Ordering::Relaxed) {
+        if self.ending.is_none() {
             self.lease.end(Ending::Eject).await?;
         }
-        for (key, upload) in self.store.list_multipart(keys::ROOT).await? {
-            self.lease.ensure().await?;
-            self.store.abort_multipart(&key, &upload).await?;
-        }
+        self.abort_uploads(keys::ROOT).await?;
         let removed = self.delete(keys::ROOT, |object| object.key != keys::LEASE).await?;
         self.lease.ensure().await?;
         self.lease.delete(conditional).await?;
@@ -96,25 +84,29 @@ impl Removal {
     }
 
     async fn delete(&self, prefix: &str, wanted: impl Fn(&Listed) -> bool) -> Result<Removed, LogError> {
-        let mut removed = Removed::default();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(prefix, after.as_deref(), PAGE).await?;
-            after = page.objects.last().map(|last| last.key.clone());
-            let doomed: Vec<Listed> = page.objects.into_iter().filter(&wanted).collect();
-            if !doomed.is_empty() {
-                self.lease.ensure().await?;
-                let keys: Vec<String> = doomed.iter().map(|object| object.key.clone()).collect();
-                if let Some((_, error)) = self.store.delete_many(&keys).await?.into_iter().next() {
-                    return Err(error.into());
-                }
-                removed.objects += doomed.len() as u64;
-                removed.bytes += doomed.iter().map(|object| object.size).sum::<u64>();
+        let (mut removed, mut pages) = (Removed::default(), Pages::of(self.store.as_ref(), prefix, None));
+        while let Some(objects) = pages.next().await? {
+            let doomed: Vec<Listed> = objects.into_iter().filter(&wanted).collect();
+            if doomed.is_empty() {
+                continue;
             }
-            if !page.more || after.is_none() {
-                return Ok(removed);
+            self.lease.ensure().await?;
+            let keys: Vec<String> = doomed.iter().map(|object| object.key.clone()).collect();
+            if let Some((_, error)) = self.store.delete_many(&keys).await?.into_iter().next() {
+                return Err(error.into());
             }
+            removed.objects += doomed.len() as u64;
+            removed.bytes += doomed.iter().map(|object| object.size).sum::<u64>();
         }
+        Ok(removed)
+    }
+
+    async fn abort_uploads(&self, prefix: &str) -> Result<(), LogError> {
+        for (key, upload) in self.store.list_multipart(prefix).await? {
+            self.lease.ensure().await?;
+            self.store.abort_multipart(&key, &upload).await?;
+        }
+        Ok(())
     }
 }
 
@@ -140,7 +132,7 @@ mod tests {
         let shared = Shared::new();
         let client = shared.client();
         let writer = session(&shared).await;
-        let removal = Removal::begin(&client.store(), &options("rm")).await.unwrap().unwrap();
+        let mut removal = Removal::begin(&client.store(), &options("rm")).await.unwrap().unwrap();
         assert_eq!(removal.before(), Some(writer));
         assert_eq!(removal.remove_view().await.unwrap(), Removed { objects: 3, bytes: 6 });
         assert!(shared.keys().iter().all(|key| key.starts_with(".cwdfs/")), "{:?}", shared.keys());
@@ -155,7 +147,7 @@ mod tests {
         let shared = Shared::new();
         let client = shared.client();
         session(&shared).await;
-        let removal = Removal::begin(&client.store(), &options("rm")).await.unwrap().unwrap();
+        let mut removal = Removal::begin(&client.store(), &options("rm")).await.unwrap().unwrap();
         let journal = FakeJournal::new();
         recover(shared.client().store(), takeover("b"), None, &mut journal.sink()).await.unwrap();
         removal.lease.lost(Hold::Fenced { by: "b".into() });

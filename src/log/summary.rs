@@ -7,15 +7,13 @@ use super::ids::{Epoch, Ino, SessionId, Slot, keys};
 use super::lease::{Lease, LeaseState};
 use super::row::{ExtentRow, InodeRow, Key, Record, Row};
 use super::source::{Checksum, LocalError, Part, RecoverySink};
-use crate::store::{Listed, ObjectStore, list_all};
+use crate::store::{Listed, ObjectStore, Pages, list_all};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Objects of a listing at once.
-const PAGE: usize = 1000;
 /// Type bits of a mode.
 const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
@@ -87,16 +85,11 @@ impl Usage {
 
 /// Lists everything below the prefix and adds it up.
 pub async fn usage(store: &dyn ObjectStore) -> Result<Usage, LogError> {
-    let mut usage = Usage::default();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list("", after.as_deref(), PAGE).await?;
-        page.objects.iter().for_each(|object| usage.add(object));
-        after = page.objects.last().map(|last| last.key.clone());
-        if !page.more || after.is_none() {
-            return Ok(usage);
-        }
+    let (mut usage, mut pages) = (Usage::default(), Pages::of(store, "", None));
+    while let Some(objects) = pages.next().await? {
+        objects.iter().for_each(|object| usage.add(object));
     }
+    Ok(usage)
 }
 
 /// Reads a session's tree, and nothing of its content; `None` when there is no lease.

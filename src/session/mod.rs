@@ -39,6 +39,8 @@ mod rename;
 mod set_id;
 pub mod status;
 mod table;
+#[cfg(test)]
+mod testing;
 mod xattr;
 
 pub use close::CloseReport;

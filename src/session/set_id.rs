@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 0 };
-    const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+    use crate::session::testing::ROOT;
 
     fn seen(groups: &str, capabilities: &str) -> Seen {
         let text =

@@ -24,7 +24,7 @@ mod unfenced;
 pub use dir::DirStore;
 pub use error::{Kind, StoreError};
 pub use gate::Gate;
-pub use listing::list_all;
+pub use listing::{Pages, list_all};
 pub use location::{Location, Opened, StoreOptions, open};
 pub use probe::{Capabilities, probe};
 pub use retry::{Counts, Retrying, Stats};

@@ -24,7 +24,7 @@ use super::checkpoint::{self, Name, Plan, choose};
 use super::ids::{Blob, Epoch, Slot, keys};
 use super::lease::Lease;
 use super::source::Committed;
-use crate::store::ObjectStore;
+use crate::store::{ObjectStore, Pages};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -173,24 +173,18 @@ pub async fn find_orphans(
     committed: &Arc<dyn Committed>,
     ours: Epoch,
 ) -> Result<Vec<(Blob, u64)>, LogError> {
-    let mut all = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.list(keys::DATA, after.as_deref(), BATCH).await?;
+    let (mut all, mut pages) = (Vec::new(), Pages::of(store, keys::DATA, None));
+    while let Some(objects) = pages.next().await? {
         let blob = |key: &str| keys::parse_data(key).map(|(epoch, n)| Blob::Data { epoch, n });
-        let listed: Vec<(Blob, u64)> =
-            page.objects.iter().filter_map(|o| Some((blob(&o.key)?, o.size))).collect();
+        let listed: Vec<(Blob, u64)> = objects.iter().filter_map(|o| Some((blob(&o.key)?, o.size))).collect();
         // What this writer makes may be on its way into a row, and what a successor makes is not ours.
         let earlier = |blob: &&Blob| matches!(blob, Blob::Data { epoch, .. } if epoch.counter < ours.counter);
         let candidates: Vec<Blob> = listed.iter().map(|(blob, _)| blob).filter(earlier).cloned().collect();
         let committed = committed.clone();
         blocking(move || committed.seen_blobs(&candidates)).await?;
         all.extend(listed);
-        match page.objects.last() {
-            Some(last) if page.more => after = Some(last.key.clone()),
-            _ => return Ok(all),
-        }
     }
+    Ok(all)
 }
 
 fn key_of(blob: &Blob) -> Option<String> {

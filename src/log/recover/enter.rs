@@ -5,7 +5,7 @@ use crate::log::checkpoint::{self, Name};
 use crate::log::ids::{Epoch, SessionId, Slot, keys};
 use crate::log::lease::{Ending, First, Lease, LeaseOptions, create, read, take};
 use crate::log::segment;
-use crate::store::{Kind, ObjectStore};
+use crate::store::{Kind, ObjectStore, Pages};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,18 +123,11 @@ struct Survey {
 
 impl Survey {
     async fn of(store: &dyn ObjectStore) -> Result<Survey, LogError> {
-        let mut survey = Survey::default();
-        let mut after: Option<String> = None;
-        loop {
-            let page = store.list(keys::ROOT, after.as_deref(), 1000).await?;
-            for object in &page.objects {
-                survey.add(&object.key);
-            }
-            match page.objects.last() {
-                Some(last) if page.more => after = Some(last.key.clone()),
-                _ => return Ok(survey),
-            }
+        let (mut survey, mut pages) = (Survey::default(), Pages::of(store, keys::ROOT, None));
+        while let Some(objects) = pages.next().await? {
+            objects.iter().for_each(|object| survey.add(&object.key));
         }
+        Ok(survey)
     }
 
     fn add(&mut self, key: &str) {

@@ -86,10 +86,10 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use super::super::open::LARGE;
-    use super::super::open::tests::{BOTH, READ, REWRITE, ROOT, WRITE, options};
     use super::*;
     use crate::session::api::*;
+    use crate::session::file::open::LARGE;
+    use crate::session::testing::{BOTH, READ, REWRITE, ROOT, large, options};
     use crate::store::DirStore;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
@@ -100,20 +100,6 @@ mod tests {
 
     async fn start(store: &Path, cache: &Path) -> Arc<Session> {
         Session::start(Arc::new(DirStore::new(store)), options(cache)).await.unwrap()
-    }
-
-    /// A file that is worth passthrough; the kernel looked it up once.
-    async fn large(session: &Arc<Session>) -> Ino {
-        let new = NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
-        let made = session.create(ROOT, Ino::ROOT, b"large", new, WRITE).get().await.unwrap();
-        let (ino, fh) = (made.0.ino, made.1.fh);
-        let block = vec![7; 1 << 20];
-        for n in 0..(LARGE >> 20) {
-            session.write(ROOT, fh, ino, n << 20, &block, WriteHow::default()).get().await.unwrap();
-        }
-        session.release(fh);
-        session.flush_all(LONG).await.unwrap();
-        ino
     }
 
     /// An open, and what the kernel does its I/O with.

@@ -378,10 +378,10 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use super::super::open::tests::{ROOT, options};
     use crate::log::ids::Ino;
     use crate::session::Session;
     use crate::session::api::{NewNode, OpenFlags, WriteHow};
+    use crate::session::testing::{ROOT, options};
     use std::sync::Arc;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

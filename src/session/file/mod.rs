@@ -11,7 +11,7 @@ mod capture;
 mod copy;
 mod imported;
 mod io;
-mod open;
+pub(super) mod open;
 mod room;
 mod rows;
 

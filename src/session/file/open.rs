@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Files from this size on are worth passthrough.
-pub(super) const LARGE: u64 = 8 << 20;
+pub(in crate::session) const LARGE: u64 = 8 << 20;
 
 /// Opens of an inode by the way they travel.
 #[derive(Default)]
@@ -307,21 +307,9 @@ impl Slot {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    pub const READ: OpenFlags = OpenFlags {
-        read: true,
-        write: false,
-        append: false,
-        truncate: false,
-        sync: false,
-        direct: false,
-        exclusive: false,
-    };
-    pub const WRITE: OpenFlags = OpenFlags { read: false, write: true, ..READ };
-    pub const BOTH: OpenFlags = OpenFlags { write: true, ..READ };
-    pub const REWRITE: OpenFlags = OpenFlags { truncate: true, ..WRITE };
+    use crate::session::testing::{BOTH, READ, REWRITE, ROOT, WRITE, large, options};
 
     fn mode(flags: OpenFlags, size: u64, may_pass: bool, must_pass: bool, whole: bool) -> IoMode {
         decide(&Asked { flags, size, may_pass, must_pass, comes_by: flags.sync, whole, fresh: true })
@@ -342,50 +330,19 @@ pub(super) mod tests {
         assert_eq!(mode(synced, LARGE, true, false, true), IoMode::Direct, "each write has to reach us");
     }
 
-    pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
-
-    pub fn options(cache: &std::path::Path) -> crate::session::SessionOptions {
-        crate::session::SessionOptions {
-            cache_dir: cache.to_owned(),
-            cache_size: 64 << 20,
-            quota: None,
-            durability: crate::session::Durability::Fsync,
-            lazy: ignore::gitignore::Gitignore::empty(),
-            commit_interval: std::time::Duration::from_secs(60),
-            timeout: std::time::Duration::from_secs(20),
-            holder: "a test".into(),
-            lease_ttl: std::time::Duration::from_secs(15),
-            succession: crate::log::lease::Succession::AtOnce,
-            park_after: None,
-            owners: Default::default(),
-            modes: Default::default(),
-            read_only: false,
-            follow_interval: std::time::Duration::from_secs(5),
-            keep: Default::default(),
-            passthrough: true,
-        }
-    }
-
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_open_whose_backing_is_refused_goes_on_without() {
         let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let store = Arc::new(crate::store::DirStore::new(dir.path()));
         let session = Session::start(store, options(cache.path())).await.unwrap();
-        let new = NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
-        let made = session.create(ROOT, Ino::ROOT, b"large", new, WRITE).get().await.unwrap();
-        let (ino, fh) = (made.0.ino, made.1.fh);
-        let block = vec![7; 1 << 20];
-        for n in 0..(LARGE >> 20) {
-            session.write(ROOT, fh, ino, n << 20, &block, WriteHow::default()).get().await.unwrap();
-        }
-        session.release(fh);
+        let ino = large(&session).await;
         let passing = session.open(ROOT, ino, READ).get().await.unwrap();
         assert_eq!(passing.mode, IoMode::Passthrough);
         let instead = session.open_without_backing(passing.fh).unwrap();
         assert_eq!(instead.mode, IoMode::Cached { keep: false });
         assert!(session.backing(passing.fh).is_err(), "the refused handle is gone");
         let bytes = session.read(instead.fh, ino, LARGE - 10, 100).get().await.unwrap();
-        assert_eq!(&bytes[..], &block[..10]);
+        assert_eq!(&bytes[..], &[7; 10]);
         session.release(instead.fh);
         let later = session.open(ROOT, ino, READ).get().await.unwrap();
         assert!(matches!(later.mode, IoMode::Cached { .. }), "passthrough is off: {:?}", later.mode);

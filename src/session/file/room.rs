@@ -123,41 +123,14 @@ mod tests {
     use super::*;
     use crate::session::SessionOptions;
     use crate::session::api::*;
+    use crate::session::testing::{self, BOTH, ROOT};
     use crate::store::DirStore;
     use rand::{Rng, SeedableRng};
     use std::time::Duration;
 
-    const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0 };
-    const BOTH: OpenFlags = OpenFlags {
-        read: true,
-        write: true,
-        append: false,
-        truncate: false,
-        sync: false,
-        direct: false,
-        exclusive: false,
-    };
-
     fn options(cache: &std::path::Path, quota: u64) -> SessionOptions {
-        SessionOptions {
-            cache_dir: cache.to_owned(),
-            cache_size: 64 << 20,
-            quota: Some(quota),
-            owners: Default::default(),
-            modes: Default::default(),
-            durability: crate::session::Durability::Fsync,
-            lazy: ignore::gitignore::Gitignore::empty(),
-            commit_interval: Duration::from_secs(3600),
-            timeout: Duration::from_secs(20),
-            holder: "a test".into(),
-            lease_ttl: Duration::from_secs(15),
-            succession: crate::log::lease::Succession::AtOnce,
-            park_after: None,
-            read_only: false,
-            follow_interval: Duration::from_secs(5),
-            keep: Default::default(),
-            passthrough: false,
-        }
+        let commit_interval = Duration::from_secs(3600);
+        SessionOptions { quota: Some(quota), commit_interval, passthrough: false, ..testing::options(cache) }
     }
 
     async fn make(session: &Arc<Session>, name: &str) -> (Ino, Fh) {

@@ -4,7 +4,8 @@ use crate::log::ids::{Ino, keys};
 use crate::log::lease::Lease;
 use crate::log::segment;
 use crate::log::source::Sealed;
-use crate::session::api::{Caller, NewNode, OpenFlags};
+use crate::session::api::{NewNode, OpenFlags};
+use crate::session::testing::{self, ROOT};
 use crate::session::{Durability, KeepOptions, Session, SessionError, SessionOptions};
 use crate::store::faulty::{Chances, Fault, FaultyStore, Rule};
 use crate::store::{Condition, DirStore, Kind, ObjectStore, PutOptions};
@@ -14,29 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
-const ROOT_USER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
-
 type Files = BTreeMap<String, Vec<u8>>;
 type Result<T> = std::result::Result<T, SessionError>;
 
 /// Nothing happens by itself, every checkpoint is an image, and nothing waits for followers.
 fn options(cache: &Path, timeout: Duration) -> SessionOptions {
     SessionOptions {
-        cache_dir: cache.to_owned(),
-        cache_size: 64 << 20,
-        quota: None,
         durability: Durability::Close,
-        lazy: ignore::gitignore::Gitignore::empty(),
-        commit_interval: Duration::from_secs(60),
         timeout,
-        holder: "a test".into(),
-        lease_ttl: Duration::from_secs(15),
-        succession: crate::log::lease::Succession::AtOnce,
-        park_after: None,
-        owners: Default::default(),
-        modes: Default::default(),
-        read_only: false,
-        follow_interval: Duration::from_secs(5),
         keep: KeepOptions {
             busy: u64::MAX,
             quiet: u64::MAX,
@@ -45,6 +31,7 @@ fn options(cache: &Path, timeout: Duration) -> SessionOptions {
             grace: Duration::from_secs(3600),
         },
         passthrough: false,
+        ..testing::options(cache)
     }
 }
 
@@ -86,22 +73,22 @@ impl Mounted {
         let session = &self.session;
         let flags = OpenFlags { read: true, write: true, truncate: true, ..OpenFlags::default() };
         let (ino, fh) = match session.lookup(Ino::ROOT, name.as_bytes())? {
-            Some(attr) => (attr.ino, session.open(ROOT_USER, attr.ino, flags).get().await?.fh),
+            Some(attr) => (attr.ino, session.open(ROOT, attr.ino, flags).get().await?.fh),
             None => {
                 let new = NewNode { mode: 0o644, umask: 0o022, rdev: 0, target: Vec::new() };
-                let made = session.create(ROOT_USER, Ino::ROOT, name.as_bytes(), new, flags).get().await?;
+                let made = session.create(ROOT, Ino::ROOT, name.as_bytes(), new, flags).get().await?;
                 (made.0.ino, made.1.fh)
             }
         };
-        session.write(ROOT_USER, fh, ino, 0, bytes, Default::default()).get().await?;
-        let closed = session.flush(ROOT_USER, fh, ino).get().await;
+        session.write(ROOT, fh, ino, 0, bytes, Default::default()).get().await?;
+        let closed = session.flush(ROOT, fh, ino).get().await;
         session.release(fh);
         session.forget(ino, 1);
         closed
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
-        self.session.unlink(ROOT_USER, Ino::ROOT, name.as_bytes()).get().await?;
+        self.session.unlink(ROOT, Ino::ROOT, name.as_bytes()).get().await?;
         let seq = crate::log::source::CommitSource::last_seq(&*self.session.journal);
         let writer = self.session.writer()?;
         Ok(writer.committer.wait(seq, self.session.options.timeout).await?)
@@ -110,7 +97,7 @@ impl Mounted {
     async fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(attr) = self.session.lookup(Ino::ROOT, name.as_bytes())? else { return Ok(None) };
         let flags = OpenFlags { read: true, ..OpenFlags::default() };
-        let fh = self.session.open(ROOT_USER, attr.ino, flags).get().await?.fh;
+        let fh = self.session.open(ROOT, attr.ino, flags).get().await?.fh;
         let bytes = self.session.read(fh, attr.ino, 0, attr.size as u32).get().await;
         self.session.release(fh);
         self.session.forget(attr.ino, 1);
@@ -396,7 +383,7 @@ async fn an_open_deleted_file_is_readable_until_it_is_closed_and_then_collected(
     let mounted = mount_dir(dir.path()).await;
     let large = mounted.lookup(Ino::ROOT, b"large").unwrap().unwrap();
     let flags = OpenFlags { read: true, ..OpenFlags::default() };
-    let fh = mounted.open(ROOT_USER, large.ino, flags).get().await.unwrap().fh;
+    let fh = mounted.open(ROOT, large.ino, flags).get().await.unwrap().fh;
     mounted.remove("large").await.unwrap();
     let rounds = async |from: u64| {
         for n in from..from + 4 {

@@ -30,8 +30,8 @@ pub(super) struct Core {
     pub runtime: tokio::runtime::Handle,
     /// Files that have an image on the disk; they are kept though nobody uses them.
     pub files: Mutex<HashMap<Ino, Arc<File>>>,
-    /// Fetches under way, by inode and range.
-    pub filling: Mutex<HashMap<(Ino, u64, u64), Filling>>,
+    /// Fetches under way, by inode, range and the generation they began in: a later one's reader asks anew.
+    pub filling: Mutex<HashMap<(Ino, u64, u64, u64), Filling>>,
     /// Images of an earlier mount that nobody asked for yet.
     pub records: Mutex<HashMap<Ino, Record>>,
     stopped: AtomicBool,

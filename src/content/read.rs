@@ -192,10 +192,12 @@ impl File {
         }
     }
 
-    /// Fetches what of a unit is not here, and puts it in the image. Shared by all who ask for it at once.
+    /// Fetches what of a unit is not here, and puts it in the image. Shared by all who ask for it at once, while
+    /// what was fetched before is up to date.
     fn fill(self: &Arc<Self>, unit: Range<u64>) -> Filling {
+        let generation = self.state.lock().generation;
         let mut filling = self.core.filling.lock();
-        let key = (self.ino, unit.start, unit.end);
+        let key = (self.ino, unit.start, unit.end, generation);
         if let Some(under_way) = filling.get(&key) {
             return under_way.clone();
         }
@@ -328,8 +330,12 @@ fn runs(extents: impl Iterator<Item = (u64, ExtentRow)>) -> Vec<Vec<(u64, Extent
 
 #[cfg(test)]
 mod tests {
-    use crate::content::Place;
+    use super::STRIDE;
     use crate::content::tests::{Bench, INO, at, pattern, row};
+    use crate::content::{ContentError, Place};
+    use std::pin::pin;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_another_fetch_brings_in_meanwhile_is_not_read_as_zeros() {
@@ -346,5 +352,33 @@ mod tests {
         // Another reader has the first of the two megabytes fetched.
         assert!(file.read(3 << 20, 4096).await.unwrap() == data[3 << 20..(3 << 20) + 4096]);
         assert!(file.complete(planned).await.unwrap() == data[3 << 20..5 << 20]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fetch_that_began_before_a_change_is_not_read_after_it() {
+        let data = pattern(8 << 20, 5);
+        let bench = Bench::new(64 << 20);
+        let file = bench.content.file(INO, &row(0));
+        file.write(Place::At(0), &data, at(1)).unwrap();
+        bench.capture(&file).await;
+        drop(file);
+        let bench = bench.again(true);
+        let file = bench.content.file(INO, &row(data.len() as u64));
+        // A fetch has the old rows and takes its time; then a copy puts other rows there.
+        bench.rows.held.store(true, Ordering::SeqCst);
+        let under_way = file.fill(0..STRIDE);
+        while bench.rows.waiting.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let replaced = file.replace(0..1 << 20, at(2), || {
+            bench.rows.make_hole(0..1 << 20);
+            Ok::<_, ContentError>(1)
+        });
+        assert_eq!(replaced.unwrap(), Some(1));
+        let mut read = pin!(file.read(0, 4096));
+        assert!(futures::poll!(&mut read).is_pending(), "it has to be fetched");
+        bench.rows.held.store(false, Ordering::SeqCst);
+        under_way.await.unwrap();
+        assert!(read.await.unwrap() == [0; 4096][..], "what was there before the change");
     }
 }

@@ -7,26 +7,45 @@ use crate::store::DirStore;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tempfile::TempDir;
 
 type Facts = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
 /// Rows in memory: extents of each inode, captured contents, local facts.
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     extents: Mutex<HashMap<Ino, BTreeMap<u64, ExtentRow>>>,
+    /// While it is set, whoever asks for rows gets them late; and how many wait.
+    pub(super) held: AtomicBool,
+    pub(super) waiting: AtomicU64,
     pieces: Mutex<HashMap<LocalId, Bytes>>,
     facts: Mutex<Facts>,
     next: AtomicU64,
 }
 
+impl Fake {
+    /// Takes the rows that lie in `range` away.
+    pub(super) fn make_hole(&self, range: Range<u64>) {
+        let inside = |at: u64, row: &ExtentRow| at >= range.start && at + row.len <= range.end;
+        self.extents.lock().entry(INO).or_default().retain(|at, row| !inside(*at, row));
+    }
+}
+
 impl Rows for Fake {
     fn extents(&self, ino: Ino, range: Range<u64>) -> Result<Vec<(u64, ExtentRow)>, LocalError> {
-        let all = self.extents.lock();
         let overlaps = |(at, row): &(&u64, &ExtentRow)| **at < range.end && **at + row.len > range.start;
-        let rows = all.get(&ino).into_iter().flatten().filter(overlaps);
-        Ok(rows.map(|(at, row)| (*at, row.clone())).collect())
+        let rows: Vec<_> = {
+            let all = self.extents.lock();
+            let rows = all.get(&ino).into_iter().flatten().filter(overlaps);
+            rows.map(|(at, row)| (*at, row.clone())).collect()
+        };
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        while self.held.load(Ordering::SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        Ok(rows)
     }
     fn version(&self, _ino: Ino) -> Result<Option<u64>, LocalError> {
         Ok(Some(1))
@@ -63,7 +82,7 @@ impl Rows for Fake {
 
 pub(super) struct Bench {
     dir: TempDir,
-    rows: Arc<Fake>,
+    pub(super) rows: Arc<Fake>,
     pub(super) content: Arc<Content>,
     names: Arc<BlobNames>,
     cache: u64,

@@ -72,6 +72,8 @@ impl Seaweed {
         keeper.args(["-c", KEEPER, "keeper"]).arg(weed).arg(&dir).arg("server");
         keeper.args(["-ip=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024"]);
         keeper.args(["-volume.max=1000", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
+        // What was deleted or written over takes room until then: long runs would fill the disk.
+        keeper.arg("-master.vacuumIntervalSeconds=60");
         keeper.arg(format!("-dir={}", dir.join("data").display()));
         keeper.arg(format!("-s3.config={}", dir.join("s3.json").display()));
         keeper.arg(format!("-s3.port={s3}")).arg(format!("-master.port={master}"));

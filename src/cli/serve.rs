@@ -45,6 +45,7 @@ pub fn run(mut args: MountArgs, flags: MountFlags, supervisor: &Supervisor) -> R
         runtime.block_on(serve(Plan { args, flags, key, cache, lazy, exclude, passthrough }, supervisor));
     // A thread that hangs with a disk or a store does not keep us.
     runtime.shutdown_timeout(TIDYING);
+    log::end();
     served
 }
 

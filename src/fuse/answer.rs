@@ -2,7 +2,7 @@
 
 use super::convert;
 use super::interrupt;
-use super::report::{Op, Report};
+use super::report::{self, Op};
 use crate::session::api::{Attr, Outcome, ReadBytes, Result};
 use crate::session::{Session, SessionError};
 use fuser::{Errno, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyWrite};
@@ -34,7 +34,6 @@ pub trait Carries<T>: Send + 'static {
 pub struct Answers {
     pub session: Arc<Session>,
     pub runtime: tokio::runtime::Handle,
-    pub report: Arc<Report>,
     pub ttl: Ttl,
 }
 
@@ -68,7 +67,7 @@ impl Answers {
                 reply.refuse(Errno::EINTR);
                 // What the caller began goes on without it.
                 if let Err(error) = wait.await {
-                    self.report.failed(&self.session, op, &error);
+                    report::failed(&self.session, op, &error);
                 }
             }
         }
@@ -76,7 +75,7 @@ impl Answers {
 
     /// The errno of an error, which is also written to the log.
     pub fn errno(&self, op: Op, error: &SessionError) -> Errno {
-        self.report.failed(&self.session, op, error);
+        report::failed(&self.session, op, error);
         Errno::from_i32(error.errno())
     }
 }

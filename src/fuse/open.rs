@@ -3,7 +3,7 @@
 use super::answer::Answers;
 use super::backing::Backings;
 use super::convert;
-use super::report::Op;
+use super::report::{self, Op};
 use crate::session::api::{Attr, Opened};
 use fuser::{BackingId, Errno, FileHandle, FopenFlags, Generation, ReplyCreate, ReplyOpen};
 use std::io;
@@ -81,7 +81,7 @@ pub(super) fn send_open<R: OpenReply>(
     match backings.of_open(op.ino, opened.fh, || reply.register(file)) {
         Ok(id) => reply.send(found, flags, Some(&id), answers),
         Err(error) => {
-            answers.report.trouble(op, &error);
+            report::trouble(op, &error);
             match answers.session.open_without_backing(opened.fh) {
                 Ok(instead) => {
                     *R::opened(&mut found) = instead;

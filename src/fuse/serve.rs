@@ -4,7 +4,6 @@ use super::answer::{Answers, Ttl};
 use super::backing::Backings;
 use super::fs::CwdFs;
 use super::refresh::RefreshAttr;
-use super::report::Report;
 use super::sys::{self, MountError, MountSpec, Unmount};
 use super::{Passthrough, invalidate, table, utab};
 use crate::session::Session;
@@ -119,7 +118,6 @@ fn file_system(session: &Arc<Session>, options: &FuseOptions, runtime: &tokio::r
     let answers = Answers {
         session: Arc::clone(session),
         runtime: runtime.clone(),
-        report: Arc::new(Report::default()),
         ttl: Ttl { attr: keep, entry: keep },
     };
     CwdFs {

@@ -22,6 +22,7 @@ mod inspect;
 mod keeper;
 mod limits;
 mod locks;
+mod logs;
 mod modes;
 mod odd;
 mod orchestrator;

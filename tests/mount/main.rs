@@ -28,6 +28,7 @@ mod odd;
 mod orchestrator;
 mod owners;
 mod posix;
+mod promises;
 mod random_io;
 mod relay;
 mod resume;

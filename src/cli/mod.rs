@@ -6,6 +6,7 @@
 //! - no secret is taken from the command line, and none is ever printed.
 
 mod check;
+mod completions;
 mod daemon;
 mod demo;
 mod du;
@@ -21,6 +22,7 @@ mod holders;
 mod init;
 mod inspect;
 mod log;
+mod man;
 mod mount;
 mod mount_options;
 mod options;
@@ -38,6 +40,7 @@ mod start;
 mod status;
 mod unmount;
 mod values;
+mod version;
 
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};
@@ -60,7 +63,7 @@ Examples:
 
 /// Mounts an S3 prefix as a durable working directory.
 #[derive(Debug, Parser)]
-#[command(name = "cwdfs", version, about, long_about = None, disable_help_subcommand = true)]
+#[command(name = "cwdfs", version, long_version = version::long(), about, long_about = None, disable_help_subcommand = true)]
 #[command(after_help = after_help())]
 struct Cli {
     #[command(subcommand)]
@@ -82,6 +85,8 @@ enum Command {
     Demo(demo::Args),
     #[command(visible_alias = "tigrisfs")]
     Geesefs(geesefs::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 fn after_help() -> String {
@@ -124,6 +129,8 @@ fn own(args: &[OsString]) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(&args),
         // Taken before, but where options of ours come first.
         Command::Geesefs(args) => geesefs::run(geesefs::Program::Geesefs, &args.args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The format that this code writes, and the newest that it reads.
-pub(super) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 pub(super) const FILE: &str = "journal.db";
 
 /// Names of the `meta` rows.

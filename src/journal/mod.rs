@@ -32,6 +32,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use db::FORMAT;
 pub use pieces::PinGuard;
 pub use sink::JournalSink;
 

@@ -61,6 +61,34 @@ pub fn in_place_of(args: &[OsString]) -> Option<(Program, &[OsString])> {
     Some((Program::of(first)?, rest))
 }
 
+/// The flags, as the parser of our own command line would define them: for completions, which know no other form.
+pub fn arguments() -> Vec<clap::Arg> {
+    let argument = |flag: &table::Flag| {
+        let action = match flag.kind {
+            table::Kind::Switch => clap::ArgAction::SetTrue,
+            _ => clap::ArgAction::Set,
+        };
+        let arg = clap::Arg::new(flag.name).action(action).help(format!("{}: {}", flag.word(), flag.what));
+        let mut letters = flag.name.chars();
+        match (letters.next(), letters.next()) {
+            (Some(letter), None) => arg.short(letter),
+            _ => arg.long(flag.name),
+        }
+    };
+    table::FLAGS.iter().map(argument).collect()
+}
+
+/// The flags and the options of `-o` as a list: how each is typed, and what becomes of it.
+pub fn entries() -> [(&'static str, Vec<(String, String)>); 2] {
+    let entry = |flag: &table::Flag, hyphens| {
+        (flag.typed(hyphens) + flag.of_which(), format!("{}: {}", flag.word(), flag.what))
+    };
+    [
+        ("Flags", table::FLAGS.iter().map(|flag| entry(flag, true)).collect()),
+        ("Options of -o", table::OPTIONS.iter().map(|flag| entry(flag, false)).collect()),
+    ]
+}
+
 /// Runs such a command line; returns only if it does not mount.
 pub fn run(program: Program, args: &[OsString]) -> Result<Exit, Failure> {
     let usage = |error: String| Failure::new(Exit::Usage, format!("{}: {error}", program.name()));

@@ -99,6 +99,33 @@ impl Flag {
         OPTIONS.iter().find(|flag| flag.name == name)
     }
 
+    /// As it is typed, with a word for its value.
+    pub fn typed(&self, hyphens: bool) -> String {
+        let value = match self.kind {
+            Switch => "",
+            Text => "TEXT",
+            Int => "N",
+            Float => "X",
+            Time => "TIME",
+        };
+        let (before, between) = match (hyphens, self.name.len()) {
+            (false, _) => ("", "="),
+            (true, 1) => ("-", " "),
+            (true, _) => ("--", " "),
+        };
+        let between = if value.is_empty() { "" } else { between };
+        format!("{before}{}{between}{value}", self.name)
+    }
+
+    /// Whose it is where it is not both programs', in brackets.
+    pub fn of_which(&self) -> &'static str {
+        match self.of {
+            Both => "",
+            Geesefs => " (geesefs)",
+            Tigrisfs => " (TigrisFS)",
+        }
+    }
+
     /// The first word of its verdict, as the table shows it.
     pub fn word(&self) -> &'static str {
         match self.verdict {
@@ -394,25 +421,7 @@ pub fn rows(flags: &[Flag], hyphens: bool) -> String {
 }
 
 fn row(flag: &Flag, hyphens: bool) -> String {
-    let value = match flag.kind {
-        Switch => "",
-        Text => "TEXT",
-        Int => "N",
-        Float => "X",
-        Time => "TIME",
-    };
-    let (before, between) = match (hyphens, flag.name.len()) {
-        (false, _) => ("", "="),
-        (true, 1) => ("-", " "),
-        (true, _) => ("--", " "),
-    };
-    let between = if value.is_empty() { "" } else { between };
-    let of = match flag.of {
-        Both => "",
-        Geesefs => " (geesefs)",
-        Tigrisfs => " (TigrisFS)",
-    };
-    format!("| `{before}{}{between}{value}`{of} | {} | {} |\n", flag.name, flag.word(), flag.what)
+    format!("| `{}`{} | {} | {} |\n", flag.typed(hyphens), flag.of_which(), flag.word(), flag.what)
 }
 
 #[cfg(test)]

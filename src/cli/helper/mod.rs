@@ -11,6 +11,7 @@ mod umount;
 
 use super::exit::{Exit, Failure};
 use crate::fuse::sys;
+use clap::CommandFactory;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +32,14 @@ pub fn called_as(args: &[OsString]) -> Option<Called> {
         "umount.cwdfs" | "umount.fuse.cwdfs" => Some(Called::Umount),
         _ => None,
     }
+}
+
+/// Their command lines, as the manual shows them.
+pub fn commands() -> [clap::Command; 2] {
+    [mount::Words::command(), umount::Words::command()].map(|mut command| {
+        command.build();
+        command
+    })
 }
 
 /// Does what mount(8) or umount(8) asks for.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// The helper of umount(8) for cwdfs: takes the mount away and waits until everything is in the store
 #[derive(Debug, Parser)]
 #[command(name = "umount.cwdfs", version, after_help = super::super::exit::table_for_mount8())]
-struct Words {
+pub(super) struct Words {
     /// Where it is mounted
     #[arg(value_name = "DIR")]
     dir: PathBuf,

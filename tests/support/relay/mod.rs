@@ -13,7 +13,7 @@
 #![allow(dead_code)]
 
 mod connection;
-mod http;
+pub mod http;
 mod pace;
 mod request;
 

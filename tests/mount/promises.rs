@@ -47,7 +47,9 @@ fn each_names_a_test_that_is_there() {
             if named.peek().is_none() {
                 wrong.push(format!("{path}: no test is named: {row}"));
             }
-            wrong.extend(named.filter(|test| !is_a_test(test)).map(|test| format!("{path}: {test} is no test")));
+            wrong.extend(
+                named.filter(|test| !is_a_test(test)).map(|test| format!("{path}: {test} is no test")),
+            );
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -46,9 +46,18 @@ pub fn start_over(argv: &[OsString], variables: &Variables) -> Failure {
 
 /// The variables of a file that nobody else may read.
 pub fn read(path: &Path) -> Result<Variables, Failure> {
-    let wrong = |why: &dyn std::fmt::Display| {
-        Failure::new(Exit::CannotStart, format!("environment file {}: {why}", path.display()))
-    };
+    const WHAT: &str = "environment file";
+    parse(&read_private(path, WHAT)?)
+        .map_err(|line| wrong(WHAT, path, &format!("line {line} is not NAME=VALUE")))
+}
+
+fn wrong(what: &str, path: &Path, why: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::CannotStart, format!("{what} {}: {why}", path.display()))
+}
+
+/// What is in a file of ours or root's that nobody else may read; `what` it is to people.
+pub fn read_private(path: &Path, what: &str) -> Result<String, Failure> {
+    let wrong = |why: &dyn std::fmt::Display| wrong(what, path, why);
     let mut file = File::open(path).map_err(|error| wrong(&error))?;
     let meta = file.metadata().map_err(|error| wrong(&error))?;
     if !meta.is_file() {
@@ -63,12 +72,12 @@ pub fn read(path: &Path) -> Result<Variables, Failure> {
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(|error| wrong(&error))?;
-    parse(&text).map_err(|line| wrong(&format!("line {line} is not NAME=VALUE")))
+    Ok(text)
 }
 
 /// As systemd reads an EnvironmentFile: one assignment a line, `#` and `;` begin comments, quotes around a value
 /// are taken off. The error is the line that makes no sense; what it holds is not repeated.
-fn parse(text: &str) -> Result<Variables, usize> {
+pub fn parse(text: &str) -> Result<Variables, usize> {
     let mut variables = Variables::new();
     for (number, line) in (1_usize..).zip(text.lines()) {
         let line = line.trim();

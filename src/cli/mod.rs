@@ -7,6 +7,7 @@
 
 mod check;
 mod completions;
+mod credentials;
 mod daemon;
 mod demo;
 mod du;
@@ -77,6 +78,7 @@ enum Command {
     Status(status::Args),
     Flush(flush::Args),
     Refresh(refresh::Args),
+    Credentials(credentials::Args),
     Inspect(inspect::Args),
     Eject(Box<eject::Args>),
     Sessions(sessions::Args),
@@ -121,6 +123,7 @@ fn own(args: &[OsString]) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(&args),
         Command::Flush(args) => flush::run(&args),
         Command::Refresh(args) => refresh::run(&args),
+        Command::Credentials(args) => credentials::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Eject(args) => eject::run(*args),
         Command::Sessions(args) => sessions::run(&args),

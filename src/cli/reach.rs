@@ -3,7 +3,9 @@
 use super::exit::Failure;
 use super::options::Fencing;
 use super::values;
-use crate::store::{self, Gate, Location, ObjectStore, S3Options, Stats, StoreOptions, Unfenced};
+use crate::store::{
+    self, Access, Gate, Location, ObjectStore, Opened, S3Options, Stats, StoreOptions, Unfenced,
+};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use std::sync::Arc;
@@ -73,6 +75,8 @@ pub struct Reached {
     pub store: Arc<dyn ObjectStore>,
     /// What is seen of it.
     pub stats: Arc<Stats>,
+    /// Its credentials.
+    pub access: Access,
     guard: Guard,
 }
 
@@ -90,7 +94,8 @@ impl Reached {
     /// Opens a store that is only read.
     pub async fn to_read(location: &Location, reach: &ReachArgs) -> Result<Reached, Failure> {
         let opened = store::open(location, &reach.store_options()).await?;
-        Ok(Reached { store: opened.store, stats: opened.stats, guard: Guard::NotNeeded })
+        let Opened { store, stats, access, .. } = opened;
+        Ok(Reached { store, stats, access, guard: Guard::NotNeeded })
     }
 
     /// Opens a store for a writer.
@@ -115,7 +120,7 @@ impl Reached {
                 (Arc::clone(&gate) as _, Guard::Gate(gate))
             }
         };
-        Ok(Reached { store, stats: opened.stats, guard })
+        Ok(Reached { store, stats: opened.stats, access: opened.access, guard })
     }
 
     /// Whether a DELETE takes a condition. A writer that has written knows without asking again.

@@ -11,7 +11,7 @@ use crate::control::{Request, Response, server};
 use crate::fuse::sys::Unmount;
 use crate::fuse::{Ended, Passthrough, Served};
 use crate::session::Session;
-use crate::store::{ObjectStore, Stats};
+use crate::store::{Access, Handed, Keys, ObjectStore, Stats};
 use crate::view::View;
 use std::io;
 use std::path::PathBuf;
@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub mounted_at: SystemTime,
     pub cache: PathBuf,
     pub stats: Arc<Stats>,
+    /// The store's credentials.
+    pub access: Access,
     /// For checks.
     pub store: Arc<dyn ObjectStore>,
     /// The mount is gone or going.
@@ -237,6 +239,7 @@ async fn answer(shared: &Shared, request: Request, leave: &mpsc::Sender<Leave>) 
             Ok(found) => Response::Done { notes: vec![found.to_string()] },
             Err(error) => response(Err(error.into())),
         },
+        Request::Credentials { keys } => response(hand(shared, &keys).await),
         Request::Unmount { timeout_ms, force } => {
             let (tell, told) = oneshot::channel();
             let how = if force { Unmount::Detach } else { Unmount::IfIdle };
@@ -255,6 +258,18 @@ async fn answer(shared: &Shared, request: Request, leave: &mpsc::Sender<Leave>) 
             Response::Checked { problems, status: Box::new(figures::status(shared)) }
         }
     }
+}
+
+/// Uses other credentials from now on.
+async fn hand(shared: &Shared, keys: &Keys) -> Result<Vec<String>, Failure> {
+    let note = match shared.access.hand(keys).await? {
+        Handed::Accepted => "the store takes them; they are in use".to_owned(),
+        Handed::Unchecked(error) => {
+            format!("they are in use; whether the store takes them is not known: {error}")
+        }
+    };
+    tracing::info!(end = keys.expiration.map(super::values::rfc3339), "other credentials were handed over");
+    Ok(vec![note])
 }
 
 /// How the mount ends, for a client that comes when it is ending already.

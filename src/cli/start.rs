@@ -159,6 +159,7 @@ fn mount(plan: &Plan, reached: Reached, session: Arc<Session>, view: Arc<View>) 
         mounted_at: SystemTime::now(),
         cache: plan.cache.clone(),
         stats: reached.stats,
+        access: reached.access,
         store: reached.store,
         leaving: Default::default(),
         end: Default::default(),

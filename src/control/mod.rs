@@ -13,6 +13,7 @@ pub mod status;
 
 pub use status::Status;
 
+use crate::store::Keys;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -35,6 +36,11 @@ pub enum Request {
     Check {
         /// Bound of asking the store, in milliseconds.
         timeout_ms: u64,
+    },
+    /// Other credentials for the store.
+    Credentials {
+        /// Never shown.
+        keys: Keys,
     },
     /// Unmount, drain, end.
     Unmount {

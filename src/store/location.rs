@@ -1,7 +1,7 @@
 //! Where a session lives, as a person writes it, and opening it.
 
 use super::retry::{Retrying, Stats};
-use super::{DirStore, Kind, ObjectStore, Result, S3Options, S3Store, StoreError};
+use super::{Access, DirStore, Kind, ObjectStore, Result, S3Options, S3Store, StoreError};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -44,8 +44,10 @@ impl Default for StoreOptions {
 pub struct Opened {
     /// For all use.
     pub store: Arc<dyn ObjectStore>,
-    /// Latency, counters, credential expiry.
+    /// Latency, counters.
     pub stats: Arc<Stats>,
+    /// Its credentials.
+    pub access: Access,
     place: Place,
     timeout: Duration,
 }
@@ -62,9 +64,9 @@ impl Opened {
             Place::Dir(path) => (Arc::new(DirStore::new(path)), None),
             Place::S3(store) => (Arc::clone(store) as _, Some(Arc::clone(store))),
         };
-        let stats = Arc::new(Stats::new(s3));
+        let stats = Arc::new(Stats::default());
         let store = Arc::new(Retrying::new(inner, timeout, Arc::clone(&stats)));
-        Opened { store, stats, place, timeout }
+        Opened { store, stats, access: Access::new(s3), place, timeout }
     }
 
     /// The store at a folder of this one ([`ObjectStore::folders`] names them), over the same connections.

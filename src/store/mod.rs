@@ -9,6 +9,7 @@
 //! - a write that returned is durable;
 //! - a body that arrives shorter than its declared length is an error, never data.
 
+mod access;
 mod dir;
 mod error;
 pub mod faulty;
@@ -21,6 +22,7 @@ mod s3;
 mod types;
 mod unfenced;
 
+pub use access::{Access, Handed, Keys};
 pub use dir::DirStore;
 pub use error::{Kind, StoreError};
 pub use gate::Gate;

@@ -7,7 +7,7 @@
 
 use super::{
     Condition, CopyOptions, ETag, Kind, ListPage, Object, ObjectMeta, ObjectStore, Part, PutOptions, Result,
-    S3Store, StoreError, UploadId,
+    StoreError, UploadId,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -48,18 +48,14 @@ pub struct Counts {
 }
 
 /// What was seen of a store.
+#[derive(Default)]
 pub struct Stats {
     counts: Mutex<BTreeMap<&'static str, Counts>>,
     latency_ms: Mutex<Option<f64>>,
     last_error: Mutex<Option<(SystemTime, StoreError)>>,
-    s3: Option<Arc<S3Store>>,
 }
 
 impl Stats {
-    pub(super) fn new(s3: Option<Arc<S3Store>>) -> Self {
-        Stats { counts: Mutex::default(), latency_ms: Mutex::default(), last_error: Mutex::default(), s3 }
-    }
-
     /// By operation.
     pub fn counts(&self) -> BTreeMap<&'static str, Counts> {
         self.counts.lock().clone()
@@ -74,11 +70,6 @@ impl Stats {
     /// The last attempt that failed for a reason worth telling, and when.
     pub fn last_error(&self) -> Option<(SystemTime, StoreError)> {
         self.last_error.lock().clone()
-    }
-
-    /// When the credentials in use end, if known.
-    pub fn credential_expiry(&self) -> Option<SystemTime> {
-        self.s3.as_ref().and_then(|store| store.credential_expiry())
     }
 
     fn note(&self, operation: &'static str, change: impl FnOnce(&mut Counts)) {
@@ -278,7 +269,7 @@ mod tests {
     fn fresh(timeout: Duration) -> (TempDir, Arc<FaultyStore>, Retrying) {
         let dir = TempDir::new().unwrap();
         let faulty = FaultyStore::new(Arc::new(DirStore::new(dir.path())), 1);
-        let store = Retrying::new(Arc::clone(&faulty) as _, timeout, Arc::new(Stats::new(None)));
+        let store = Retrying::new(Arc::clone(&faulty) as _, timeout, Arc::new(Stats::default()));
         (dir, faulty, store)
     }
 

@@ -9,6 +9,7 @@ mod barriers;
 mod cache;
 mod commands;
 mod container;
+mod credentials;
 mod differs;
 mod durability;
 mod eject;

@@ -1,5 +1,6 @@
 //! Programs that are run to their end, with what they said.
 
+use std::io::{Seek, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -22,10 +23,20 @@ pub struct Ran {
 impl Ran {
     /// Runs a command to its end.
     pub fn of(command: &mut Command) -> Ran {
+        Ran::with(command.stdin(Stdio::null()))
+    }
+
+    /// The same, with this on its standard input.
+    pub fn fed(command: &mut Command, input: &str) -> Ran {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(input.as_bytes()).and_then(|()| file.rewind()).expect("the input");
+        Ran::with(command.stdin(file))
+    }
+
+    fn with(command: &mut Command) -> Ran {
         let line = format!("{command:?}");
         let start = Instant::now();
         let output: Output = command
-            .stdin(Stdio::null())
             .output()
             .unwrap_or_else(|e| panic!("cannot run {line}: {e} (tests/run installs what the tests need)"));
         Ran {

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 pub const ACCESS_KEY: &str = "testkey";
 /// The user's password.
 pub const SECRET_KEY: &str = "testsecret";
+/// Another key of the same user, and its password.
+pub const OTHER_KEYS: (&str, &str) = ("otherkey", "othersecret");
 /// The server takes any region.
 pub const REGION: &str = "us-east-1";
 
@@ -187,8 +189,10 @@ fn weed() -> PathBuf {
 }
 
 fn identities() -> String {
+    let (other_key, other_secret) = OTHER_KEYS;
     format!(
-        r#"{{"identities":[{{"name":"t","credentials":[{{"accessKey":"{ACCESS_KEY}","secretKey":"{SECRET_KEY}"}}],
+        r#"{{"identities":[{{"name":"t","credentials":[{{"accessKey":"{ACCESS_KEY}","secretKey":"{SECRET_KEY}"}},
+        {{"accessKey":"{other_key}","secretKey":"{other_secret}"}}],
         "actions":["Admin","Read","Write","List","Tagging"]}}]}}"#
     )
 }

@@ -1,7 +1,8 @@
 //! Credentials as any AWS SDK finds them, found again when they expire or are refused.
 //!
 //! The SDK's own chain reads a profile once and keeps it: a file rewritten by another program would not be
-//! seen. So the chain is made anew for each look, and what it gave is kept here.
+//! seen. So the chain is made anew for each look, and what it gave is kept here. What somebody handed over serves in
+//! its place, until it ends.
 
 use super::S3Options;
 use aws_config::BehaviorVersion;
@@ -51,6 +52,8 @@ pub(super) struct CredentialSource {
     file: Option<PathBuf>,
     region: Region,
     found: Mutex<Option<Found>>,
+    /// What somebody handed over.
+    handed: Mutex<Option<Credentials>>,
     /// One look at a time.
     looking: tokio::sync::Mutex<()>,
 }
@@ -62,6 +65,7 @@ impl CredentialSource {
             file: options.credentials_file.clone(),
             region,
             found: Mutex::new(None),
+            handed: Mutex::new(None),
             looking: tokio::sync::Mutex::new(()),
         }
     }
@@ -69,6 +73,17 @@ impl CredentialSource {
     /// When the credentials in use end, if they say so.
     pub fn expiry(&self) -> Option<SystemTime> {
         self.found.lock().as_ref().and_then(|found| found.credentials.expiry())
+    }
+
+    /// Uses `credentials` from now on, in the place of all other sources until they end.
+    pub fn hand(&self, credentials: Credentials) {
+        *self.handed.lock() = Some(credentials.clone());
+        *self.found.lock() = Some(Found { credentials, at: Instant::now(), refused: false });
+    }
+
+    fn handed(&self) -> Option<Credentials> {
+        let ends_later = |c: &Credentials| c.expiry().is_none_or(|end| end > SystemTime::now());
+        self.handed.lock().clone().filter(ends_later)
     }
 
     /// The store refused the credentials: the next request looks for others.
@@ -114,6 +129,9 @@ impl CredentialSource {
     }
 
     async fn look(&self) -> Result<Credentials, CredentialsError> {
+        if let Some(handed) = self.handed() {
+            return Ok(handed);
+        }
         if let Some(file) = &self.file {
             return self.look_in(file).await;
         }

@@ -6,6 +6,7 @@
 
 mod connect;
 mod credentials;
+mod hand;
 mod limits;
 mod list;
 mod refusal;
@@ -71,10 +72,15 @@ impl S3Store {
 
     /// The store at `folder` below this one's prefix, with the same client.
     pub fn below(&self, folder: &str) -> S3Store {
+        self.over(self.client.clone(), format!("{}{folder}/", self.prefix))
+    }
+
+    /// The store at another prefix, or over another client.
+    fn over(&self, client: Client, prefix: String) -> S3Store {
         S3Store {
-            client: self.client.clone(),
+            client,
             bucket: self.bucket.clone(),
-            prefix: format!("{}{folder}/", self.prefix),
+            prefix,
             credentials: Arc::clone(&self.credentials),
             server: self.server.clone(),
             limits: Limits::new(),

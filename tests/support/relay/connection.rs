@@ -60,9 +60,13 @@ impl Exchange<'_> {
         if !self.hold(extra) || self.act == Some(Act::Cut) {
             return Ok(false);
         }
-        if let Some(Act::Status(status)) = self.act {
+        if let Some(Act::Status(status) | Act::Code(status, _)) = self.act {
             self.fate = Fate::Refused(status);
-            return refuse(self.client, request, status).map(|()| true);
+            let (reason, code) = match self.act {
+                Some(Act::Code(_, code)) => ("Injected", code),
+                _ => usual(request, status),
+            };
+            return refuse(self.client, request, (status, reason), code).map(|()| true);
         }
         let (to, from) = connected(self.shared, upstream)?;
         self.fate = Fate::AnswerLost;
@@ -179,8 +183,9 @@ fn gone(stream: &TcpStream) -> bool {
     }
 }
 
-fn refuse(mut client: &TcpStream, request: &Request, status: u16) -> io::Result<()> {
-    let (reason, code) = match status {
+/// The reason and the code that S3 gives with a status.
+fn usual(request: &Request, status: u16) -> (&'static str, &'static str) {
+    match status {
         301 => ("Moved Permanently", "PermanentRedirect"),
         400 => ("Bad Request", "InvalidRequest"),
         403 => ("Forbidden", "AccessDenied"),
@@ -194,7 +199,15 @@ fn refuse(mut client: &TcpStream, request: &Request, status: u16) -> io::Result<
         503 => ("Service Unavailable", "SlowDown"),
         507 => ("Insufficient Storage", "QuotaExceeded"),
         _ => ("Injected", "Injected"),
-    };
+    }
+}
+
+fn refuse(
+    mut client: &TcpStream,
+    request: &Request,
+    (status, reason): (u16, &str),
+    code: &str,
+) -> io::Result<()> {
     let body = match request.method.as_str() {
         "HEAD" => String::new(),
         _ => format!(

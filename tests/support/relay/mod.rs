@@ -33,6 +33,8 @@ use std::time::{Duration, Instant};
 pub enum Act {
     /// The store never sees it; the client gets this status with a matching S3 error body.
     Status(u16),
+    /// The same with this status and error code.
+    Code(u16, &'static str),
     /// It takes effect, and the connection ends instead of an answer.
     LoseAnswer,
     /// The store never sees it; the connection ends.

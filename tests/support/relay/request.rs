@@ -57,6 +57,8 @@ pub struct Request {
     pub query: String,
     /// Whether it carries `If-Match` or `If-None-Match`.
     pub conditional: bool,
+    /// The access key that it is signed with.
+    pub access_key: String,
 }
 
 impl Request {
@@ -75,9 +77,16 @@ impl Request {
             key: decode(key),
             query: query.to_owned(),
             conditional: head.header("if-match").is_some() || head.header("if-none-match").is_some(),
+            access_key: head.header("authorization").map(access_key).unwrap_or_default().to_owned(),
             method,
         }
     }
+}
+
+/// Of `AWS4-HMAC-SHA256 Credential=KEY/date/...`.
+fn access_key(authorization: &str) -> &str {
+    let credential = authorization.split_once("Credential=").map_or("", |(_, rest)| rest);
+    credential.split('/').next().unwrap_or_default()
 }
 
 fn kind(method: &str, key: &str, query: &str, copies: bool) -> Kind {

@@ -10,6 +10,8 @@ pub mod control;
 pub mod fuse;
 pub mod journal;
 pub mod log;
+pub mod measure;
+pub mod metrics;
 pub mod session;
 pub mod store;
 pub mod view;

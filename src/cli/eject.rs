@@ -151,6 +151,7 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
         lazy: Gitignore::empty(),
         exclude: Gitignore::empty(),
         passthrough: Passthrough::Unavailable("nothing is mounted".into()),
+        metrics: None,
     })
 }
 

@@ -57,6 +57,7 @@ pub(super) fn status(shared: &Shared) -> Status {
         salvage: salvage(&shared.cache),
         store_latency_ms: shared.stats.latency_ms(),
         requests: requests(shared),
+        metrics: shared.metrics.clone(),
         follows_within_seconds: args.read_only.then(|| FOLLOW.as_secs_f64()),
         credentials_expire: shared.access.expiry().map(rfc3339),
         warnings: session.notices.into_iter().map(|notice| notice.message).collect(),

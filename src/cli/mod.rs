@@ -24,6 +24,7 @@ mod init;
 mod inspect;
 mod log;
 mod man;
+mod metrics;
 mod mount;
 mod mount_options;
 mod options;

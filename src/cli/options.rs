@@ -2,6 +2,7 @@
 
 use super::reach::ReachArgs;
 use super::values::{self, After};
+use crate::metrics;
 use crate::session::Durability;
 use crate::store::Location;
 use clap::builder::BoolishValueParser;
@@ -13,7 +14,7 @@ const DURABILITY: &str = "Durability";
 const WRITER: &str = "One writer";
 const VIEW: &str = "Plain objects";
 const MOUNT: &str = "Mount";
-const LOG: &str = "Log";
+const LOG: &str = "Log and metrics";
 
 /// Tells the globs in one variable apart.
 const ENV_SEPARATOR: char = ':';
@@ -256,6 +257,11 @@ pub struct MountArgs {
     /// The least that is logged
     #[arg(long, env = "CWDFS_LOG_LEVEL", value_name = "LEVEL", default_value = "info", help_heading = LOG)]
     pub log_level: LogLevel,
+
+    /// Serve metrics in Prometheus's text form at /metrics: on an address of this machine (127.0.0.1:9464), or on a
+    /// Unix socket (unix:/run/cwdfs.metrics). Whoever reaches it can read them
+    #[arg(long, env = "CWDFS_METRICS", value_name = "ADDRESS", help_heading = LOG)]
+    pub metrics: Option<metrics::Address>,
 
     /// Variables for the mount, one NAME=VALUE a line, as systemd reads them: credentials, or options. They go
     /// before those that are set already. The file is its user's or root's, and other users cannot read it

@@ -4,6 +4,7 @@ use super::exit::{Exit, Failure};
 use super::options::MountArgs;
 use crate::control::registry;
 use crate::fuse::table::{self, Mounted};
+use crate::metrics::Address;
 use crate::store::Location;
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -24,6 +25,9 @@ pub fn absolute(args: &mut MountArgs) -> Result<(), Failure> {
     for path in [&mut args.cache_dir, &mut args.log_file].into_iter().flatten() {
         *path = full(path)?;
     }
+    if let Some(Address::Unix(path)) = &mut args.metrics {
+        *path = full(path)?;
+    }
     Ok(())
 }
 
@@ -33,9 +37,14 @@ pub fn are_apart(args: &MountArgs) -> Result<(), Failure> {
         Location::Dir { path } => Some(path.clone()),
         Location::S3 { .. } => None,
     };
+    let metrics = match &args.metrics {
+        Some(Address::Unix(path)) => Some(path.clone()),
+        Some(Address::Tcp(_)) | None => None,
+    };
     let places = [
         ("cache directory", Some(cache_dir(args)?), "choose another with --cache-dir"),
         ("log file", args.log_file.clone(), "choose another with --log-file"),
+        ("metrics socket", metrics, "choose another with --metrics"),
         ("store", store, "mount it elsewhere"),
     ];
     for (what, path, advice) in places {

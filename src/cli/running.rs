@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub stats: Arc<Stats>,
     /// The store's credentials.
     pub access: Access,
+    /// Where metrics are served.
+    pub metrics: Option<String>,
     /// For checks.
     pub store: Arc<dyn ObjectStore>,
     /// The mount is gone or going.

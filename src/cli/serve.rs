@@ -6,10 +6,11 @@ use super::places::{self, Ground};
 use super::ready::Supervisor;
 use super::signals::Signals;
 use super::start::{Plan, start};
-use super::{daemon, log};
+use super::{daemon, log, metrics};
 use crate::control::registry::Entry;
 use crate::control::{client, registry};
 use crate::fuse::{Passthrough, probe, table};
+use crate::metrics::Bound;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::mount::MountFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -35,25 +36,27 @@ pub fn run(mut args: MountArgs, flags: MountFlags, supervisor: &Supervisor) -> R
         return Ok(Exit::Done);
     }
     places::are_apart(&args)?;
+    let (bound, metrics) = metrics::bind(&args)?;
     log::start(&args)?;
     raise_descriptors();
     let cache = places::cache_folder(&args, &key)?;
     let passthrough = passthrough(&args, &cache)?;
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("cwdfs").build();
     let runtime = threads.map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    let served =
-        runtime.block_on(serve(Plan { args, flags, key, cache, lazy, exclude, passthrough }, supervisor));
+    let plan = Plan { args, flags, key, cache, lazy, exclude, passthrough, metrics };
+    let served = runtime.block_on(serve(plan, bound, supervisor));
     // A thread that hangs with a disk or a store does not keep us.
     runtime.shutdown_timeout(TIDYING);
     log::end();
     served
 }
 
-async fn serve(plan: Plan, supervisor: &Supervisor) -> Result<Exit, Failure> {
+async fn serve(plan: Plan, bound: Option<Bound>, supervisor: &Supervisor) -> Result<Exit, Failure> {
     let args = plan.args.clone();
     let what = format!("cannot mount {} at {}", args.store, args.mountpoint.display());
     let mut signals = Signals::listen()?;
     let running = start(plan, &mut signals).await.map_err(|failure| failure.context(what))?;
+    metrics::serve(bound, &running.shared);
     if args.daemon
         && let Err(failure) = daemon::ready(&args)
     {

@@ -44,6 +44,8 @@ pub struct Plan {
     pub exclude: Gitignore,
     /// What the probe found.
     pub passthrough: Passthrough,
+    /// Where metrics will be served.
+    pub metrics: Option<String>,
 }
 
 /// What is open already, should the rest fail.
@@ -161,6 +163,7 @@ fn mount(plan: &Plan, reached: Reached, session: Arc<Session>, view: Arc<View>) 
         stats: reached.stats,
         access: reached.access,
         store: reached.store,
+        metrics: plan.metrics.clone(),
         leaving: Default::default(),
         end: Default::default(),
     };

@@ -12,6 +12,7 @@ use super::read::Filling;
 use super::upload::Uploader;
 use super::{ContentConfig, ContentError, Rows, keep};
 use crate::log::ids::Ino;
+use crate::measure::Count;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -34,7 +35,17 @@ pub(super) struct Core {
     pub filling: Mutex<HashMap<(Ino, u64, u64, u64), Filling>>,
     /// Images of an earlier mount that nobody asked for yet.
     pub records: Mutex<HashMap<Ino, Record>>,
+    pub counts: Counts,
     stopped: AtomicBool,
+}
+
+/// How reads found the cache, and what left it.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub hits: Count,
+    pub misses: Count,
+    pub evicted: Count,
+    pub evicted_bytes: Count,
 }
 
 /// What can be evicted.
@@ -67,6 +78,7 @@ impl Core {
             files: Mutex::default(),
             filling: Mutex::default(),
             records: Mutex::new(records),
+            counts: Counts::default(),
             stopped: AtomicBool::new(false),
         }))
     }
@@ -121,13 +133,15 @@ impl Core {
             if freed >= bytes {
                 return;
             }
-            freed += match self.evict(victim) {
-                Ok(freed) => freed,
-                Err(e) => {
-                    tracing::warn!("cannot evict cached content: {e}");
-                    0
+            match self.evict(victim) {
+                Ok(0) => {}
+                Ok(bytes) => {
+                    freed += bytes;
+                    self.counts.evicted.one();
+                    self.counts.evicted_bytes.add(bytes);
                 }
-            };
+                Err(e) => tracing::warn!("cannot evict cached content: {e}"),
+            }
         }
     }
 

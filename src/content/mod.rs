@@ -96,6 +96,14 @@ pub struct Usage {
     pub limit: u64,
     /// Bytes changed and in no applied capture yet.
     pub unstored: u64,
+    /// Reads answered by what was here, since the mount.
+    pub hits: u64,
+    /// Reads for which something was fetched.
+    pub misses: u64,
+    /// Files and chunks evicted.
+    pub evicted: u64,
+    /// Their bytes.
+    pub evicted_bytes: u64,
 }
 
 /// The content of one session's files.
@@ -153,7 +161,16 @@ impl Content {
     /// Sizes.
     pub fn usage(&self) -> Usage {
         let budget = &self.core.budget;
-        Usage { used: budget.used(), limit: budget.limit(), unstored: budget.unstored() }
+        let counts = &self.core.counts;
+        Usage {
+            used: budget.used(),
+            limit: budget.limit(),
+            unstored: budget.unstored(),
+            hits: counts.hits.get(),
+            misses: counts.misses.get(),
+            evicted: counts.evicted.get(),
+            evicted_bytes: counts.evicted_bytes.get(),
+        }
     }
 
     /// Whether so much is unstored, `others` (bytes in the journal) included, that writers have to wait.

@@ -68,6 +68,15 @@ fn shown(extent: &ExtentRow, piece: &Bytes) -> Bytes {
 impl File {
     /// Up to `len` bytes from `offset` on, fewer only at the end; `None` when they have to be fetched.
     pub fn read_here(&self, offset: u64, len: u32) -> Result<Option<Bytes>, ContentError> {
+        let here = self.look_here(offset, len)?;
+        match &here {
+            Some(_) => self.core.counts.hits.one(),
+            None => self.core.counts.misses.one(),
+        }
+        Ok(here)
+    }
+
+    fn look_here(&self, offset: u64, len: u32) -> Result<Option<Bytes>, ContentError> {
         let mut plan = self.plan(offset, len)?;
         let whole = plan.offset..plan.offset + plan.buf.len() as u64;
         for range in std::mem::take(&mut plan.outside) {

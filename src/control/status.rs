@@ -57,6 +57,9 @@ pub struct Status {
     pub store_latency_ms: Option<f64>,
     /// What was asked of the store since the mount, by operation.
     pub requests: BTreeMap<String, Requests>,
+    /// Where metrics are served; `null`: nowhere.
+    #[serde(default)]
+    pub metrics: Option<String>,
     /// A follower shows what was committed this long ago, or newer.
     pub follows_within_seconds: Option<f64>,
     /// When the credentials end, where that is known.

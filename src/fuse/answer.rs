@@ -1,11 +1,14 @@
 //! Answers: a session's result becomes a reply, at once or from a task.
 
 use super::convert;
+use super::count::{Answer, Counts};
 use super::interrupt;
 use super::report::{self, Op};
-use crate::session::api::{Attr, Outcome, ReadBytes, Result};
+use crate::session::api::{Attr, IoMode, Outcome, ReadBytes, Result};
 use crate::session::{Session, SessionError};
-use fuser::{Errno, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyWrite};
+use fuser::{
+    Errno, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyWrite, ReplyXattr,
+};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +31,24 @@ pub trait Carries<T>: Send + 'static {
     fn send(self, value: T, ttl: &Ttl);
     /// Sends an errno.
     fn refuse(self, errno: Errno);
+    /// How a result counts.
+    fn answer(_value: &T) -> Answer {
+        Answer::Ok
+    }
+    /// What a result moves between us and the caller.
+    fn moves(_value: &T) -> Moved {
+        Moved::Nothing
+    }
+}
+
+/// Bytes of a file that an answer is about.
+pub enum Moved {
+    /// None.
+    Nothing,
+    /// The caller gets so many.
+    Read(u64),
+    /// The caller brought so many.
+    Written(u64),
 }
 
 /// What answering needs.
@@ -35,13 +56,22 @@ pub struct Answers {
     pub session: Arc<Session>,
     pub runtime: tokio::runtime::Handle,
     pub ttl: Ttl,
+    pub counts: Arc<Counts>,
 }
 
 impl Answers {
     /// Answers with a result that is there.
     pub fn now<T, R: Carries<T>>(&self, op: Op, result: Result<T>, reply: R) {
         match result {
-            Ok(value) => reply.send(value, &self.ttl),
+            Ok(value) => {
+                match R::moves(&value) {
+                    Moved::Nothing => {}
+                    Moved::Read(bytes) => self.counts.read(bytes),
+                    Moved::Written(bytes) => self.counts.written(bytes),
+                }
+                self.answered(op, R::answer(&value));
+                reply.send(value, &self.ttl);
+            }
             Err(error) => reply.refuse(self.errno(op, &error)),
         }
     }
@@ -58,13 +88,14 @@ impl Answers {
     }
 
     async fn wait<T, R: Carries<T>>(&self, op: Op, mut wait: BoxFuture<'static, Result<T>>, reply: R) {
+        let _waits = self.counts.waits();
         if !R::LETS_GO {
             return self.now(op, wait.await, reply);
         }
         tokio::select! {
             result = &mut wait => self.now(op, result, reply),
             () = interrupt::killed(op.pid) => {
-                reply.refuse(Errno::EINTR);
+                reply.refuse(self.refused(op, Errno::EINTR));
                 // What the caller began goes on without it.
                 if let Err(error) = wait.await {
                     report::failed(&self.session, op, &error);
@@ -73,10 +104,49 @@ impl Answers {
         }
     }
 
-    /// The errno of an error, which is also written to the log.
+    /// Answers with a value, or with its length where nothing has been asked for.
+    pub fn xattr(&self, op: Op, size: u32, value: Result<Vec<u8>>, reply: ReplyXattr) {
+        match value {
+            Err(error) => reply.error(self.errno(op, &error)),
+            Ok(value) if size != 0 && value.len() > size as usize => {
+                reply.error(self.refused(op, Errno::ERANGE));
+            }
+            Ok(value) => {
+                self.done(op);
+                match size {
+                    // A value is far below 4 GiB: the kernel takes no more than 64 KiB.
+                    0 => reply.size(value.len() as u32),
+                    _ => reply.data(&value),
+                }
+            }
+        }
+    }
+
+    /// The errno of an error, which is counted, and written to the log.
     pub fn errno(&self, op: Op, error: &SessionError) -> Errno {
         report::failed(&self.session, op, error);
-        Errno::from_i32(error.errno())
+        self.refused(op, Errno::from_i32(error.errno()))
+    }
+
+    /// An operation is answered with this errno: counts it.
+    pub fn refused(&self, op: Op, errno: Errno) -> Errno {
+        self.answered(op, Answer::of(errno.code()));
+        errno
+    }
+
+    /// An open has its answer: counts it, and how its reads and writes travel.
+    pub fn opened(&self, op: Op, mode: IoMode) {
+        self.counts.opened(mode);
+        self.done(op);
+    }
+
+    /// An operation has its answer: counts it. Before it is sent, so that who has it finds it counted.
+    pub fn done(&self, op: Op) {
+        self.answered(op, Answer::Ok);
+    }
+
+    fn answered(&self, op: Op, answer: Answer) {
+        self.counts.answered(op.operation, answer, op.began.elapsed());
     }
 }
 
@@ -118,6 +188,13 @@ impl Carries<Option<Attr>> for ReplyEntry {
         let found = value.as_ref().map_or_else(convert::nothing, convert::attr);
         self.entry_with_ttls(&ttl.attr, &ttl.entry, &found, Generation(0));
     }
+    fn answer(value: &Option<Attr>) -> Answer {
+        match value {
+            Some(_) => Answer::Ok,
+            // It is sent as a name that is known not to be there.
+            None => Answer::NotFound,
+        }
+    }
     refuses!();
 }
 
@@ -134,6 +211,9 @@ impl Carries<ReadBytes> for ReplyData {
     fn send(self, value: ReadBytes, _ttl: &Ttl) {
         self.data(&value);
     }
+    fn moves(value: &ReadBytes) -> Moved {
+        Moved::Read(value.len() as u64)
+    }
     refuses!();
 }
 
@@ -141,6 +221,9 @@ impl Carries<u32> for ReplyWrite {
     const LETS_GO: bool = true;
     fn send(self, value: u32, _ttl: &Ttl) {
         self.written(value);
+    }
+    fn moves(value: &u32) -> Moved {
+        Moved::Written(u64::from(*value))
     }
     refuses!();
 }

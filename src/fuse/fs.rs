@@ -3,6 +3,7 @@
 use super::answer::Answers;
 use super::backing::Backings;
 use super::convert::{self, caller, ino};
+use super::count::Operation;
 use super::flags;
 use super::open::{OpenReply, send_open};
 use super::refresh::RefreshAttr;
@@ -22,7 +23,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// The most a request may write or read, in bytes; the kernel takes no more.
 const MAX_WRITE: u32 = 1 << 20;
@@ -62,8 +63,9 @@ pub struct CwdFs {
     pub refresh: Option<RefreshAttr>,
 }
 
-fn op(name: &'static str, req: &Request, ino: INodeNo) -> Op {
-    Op { name, ino: Ino(ino.0), pid: req.pid() }
+/// An operation that begins now.
+fn op(operation: Operation, req: &Request, ino: INodeNo) -> Op {
+    Op { operation, ino: Ino(ino.0), pid: req.pid(), began: Instant::now() }
 }
 
 fn fh(handle: FileHandle) -> Fh {
@@ -99,7 +101,11 @@ impl CwdFs {
         match outcome {
             Outcome::Ready(result) => finish(result),
             Outcome::Later(wait) => {
-                self.answers.runtime.spawn(async move { finish(wait.await) });
+                let counts = Arc::clone(&self.answers.counts);
+                self.answers.runtime.spawn(async move {
+                    let _waits = counts.waits();
+                    finish(wait.await);
+                });
             }
         }
     }
@@ -111,16 +117,6 @@ impl CwdFs {
         emit: &mut dyn FnMut(&DirEntry) -> bool,
     ) -> Result<(), SessionError> {
         self.answers.session.readdir(fh(handle), Ino(ino.0), cookie, attrs, emit)
-    }
-
-    fn xattr(&self, op: Op, size: u32, value: Result<Vec<u8>, SessionError>, reply: ReplyXattr) {
-        match value {
-            Err(error) => reply.error(self.answers.errno(op, &error)),
-            // A value is far below 4 GiB: the kernel takes no more than 64 KiB.
-            Ok(value) if size == 0 => reply.size(value.len() as u32),
-            Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
-            Ok(value) => reply.data(&value),
-        }
     }
 }
 
@@ -145,8 +141,9 @@ impl Filesystem for CwdFs {
     // ---- names and attributes
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let op = op(Operation::Lookup, req, parent);
         let found = self.answers.session.lookup(ino(parent), bytes(name));
-        self.answers.now(op("lookup", req, parent), found, reply);
+        self.answers.now(op, found, reply);
     }
 
     fn forget(&self, _req: &Request, number: INodeNo, lookups: u64) {
@@ -154,7 +151,8 @@ impl Filesystem for CwdFs {
     }
 
     fn getattr(&self, req: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.answers.now(op("getattr", req, number), self.answers.session.getattr(ino(number)), reply);
+        let op = op(Operation::Getattr, req, number);
+        self.answers.now(op, self.answers.session.getattr(ino(number)), reply);
     }
 
     fn setattr(
@@ -175,13 +173,15 @@ impl Filesystem for CwdFs {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let op = op(Operation::Setattr, req, number);
         let set = convert::set_attr(mode, uid, gid, size, atime, mtime);
         let done = self.answers.session.setattr(caller(req), ino(number), handle.map(fh), set);
-        self.answers.give(op("setattr", req, number), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     fn readlink(&self, req: &Request, number: INodeNo, reply: ReplyData) {
-        self.answers.now(op("readlink", req, number), self.answers.session.readlink(ino(number)), reply);
+        let op = op(Operation::Readlink, req, number);
+        self.answers.now(op, self.answers.session.readlink(ino(number)), reply);
     }
 
     fn mknod(
@@ -194,34 +194,39 @@ impl Filesystem for CwdFs {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        let op = op(Operation::Mknod, req, parent);
         // No type bits mean a regular file.
         let mode = if mode & libc::S_IFMT == 0 { mode | libc::S_IFREG } else { mode };
         let new = node(mode, umask, rdev);
         let made = self.answers.session.make(caller(req), ino(parent), bytes(name), new);
-        self.answers.give(op("mknod", req, parent), made, reply);
+        self.answers.give(op, made, reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let op = op(Operation::Mkdir, req, parent);
         let new = node(libc::S_IFDIR | (mode & 0o7777), umask, 0);
         let made = self.answers.session.make(caller(req), ino(parent), bytes(name), new);
-        self.answers.give(op("mkdir", req, parent), made, reply);
+        self.answers.give(op, made, reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let op = op(Operation::Symlink, req, parent);
         let target = target.as_os_str().as_bytes().to_vec();
         let new = NewNode { mode: libc::S_IFLNK | 0o777, umask: 0, rdev: 0, target };
         let made = self.answers.session.make(caller(req), ino(parent), bytes(name), new);
-        self.answers.give(op("symlink", req, parent), made, reply);
+        self.answers.give(op, made, reply);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let op = op(Operation::Unlink, req, parent);
         let done = self.answers.session.unlink(caller(req), ino(parent), bytes(name));
-        self.answers.give(op("unlink", req, parent), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let op = op(Operation::Rmdir, req, parent);
         let done = self.answers.session.rmdir(caller(req), ino(parent), bytes(name));
-        self.answers.give(op("rmdir", req, parent), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     fn rename(
@@ -234,33 +239,40 @@ impl Filesystem for CwdFs {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let Some(mode) = convert::rename_mode(flags) else { return reply.error(Errno::EINVAL) };
+        let op = op(Operation::Rename, req, parent);
+        let Some(mode) = convert::rename_mode(flags) else {
+            return reply.error(self.answers.refused(op, Errno::EINVAL));
+        };
         let (from, to) = ((ino(parent), bytes(name)), (ino(newparent), bytes(newname)));
         let done = self.answers.session.rename(caller(req), from, to, mode);
-        self.answers.give(op("rename", req, parent), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     fn link(&self, req: &Request, number: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let op = op(Operation::Link, req, number);
         let done = self.answers.session.link(caller(req), ino(number), ino(newparent), bytes(newname));
-        self.answers.give(op("link", req, number), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     fn statfs(&self, req: &Request, number: INodeNo, reply: ReplyStatfs) {
+        let op = op(Operation::Statfs, req, number);
         match self.answers.session.statfs() {
             Ok(fs) => {
                 let (blocks, free) = (fs.total / BLOCK, fs.free / BLOCK);
                 let files = fs.files.saturating_add(free);
+                self.answers.done(op);
                 reply.statfs(blocks, free, free, files, free, BLOCK as u32, 255, BLOCK as u32);
             }
-            Err(error) => reply.error(self.answers.errno(op("statfs", req, number), &error)),
+            Err(error) => reply.error(self.answers.errno(op, &error)),
         }
     }
 
     // ---- files
 
     fn open(&self, req: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let op = op(Operation::Open, req, number);
         let opened = self.answers.session.open(caller(req), ino(number), convert::open_flags(flags.0));
-        self.open_reply(op("open", req, number), |_, op| op.ino, opened, reply);
+        self.open_reply(op, |_, op| op.ino, opened, reply);
     }
 
     fn create(
@@ -273,10 +285,11 @@ impl Filesystem for CwdFs {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let op = op(Operation::Create, req, parent);
         let new = node(libc::S_IFREG | (mode & 0o7777), umask, 0);
         let flags = convert::open_flags(flags);
         let made = self.answers.session.create(caller(req), ino(parent), bytes(name), new, flags);
-        self.open_reply(op("create", req, parent), |found: &(Attr, Opened), _| found.0.ino, made, reply);
+        self.open_reply(op, |found: &(Attr, Opened), _| found.0.ino, made, reply);
     }
 
     fn read(
@@ -290,8 +303,9 @@ impl Filesystem for CwdFs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let op = op(Operation::Read, req, number);
         let read = self.answers.session.read(fh(handle), ino(number), offset, size);
-        self.answers.give(op("read", req, number), read, reply);
+        self.answers.give(op, read, reply);
     }
 
     fn write(
@@ -306,9 +320,10 @@ impl Filesystem for CwdFs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let op = op(Operation::Write, req, number);
         let how = convert::write_how(write_flags);
         let done = self.answers.session.write(caller(req), fh(handle), ino(number), offset, data, how);
-        self.answers.give(op("write", req, number), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     fn flush(
@@ -319,18 +334,20 @@ impl Filesystem for CwdFs {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
+        let op = op(Operation::Flush, req, number);
         let done = self.answers.session.flush(caller(req), fh(handle), ino(number));
-        self.answers.give(op("flush", req, number), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     fn fsync(&self, req: &Request, number: INodeNo, handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let op = op(Operation::Fsync, req, number);
         let done = self.answers.session.fsync(fh(handle), ino(number));
-        self.answers.give(op("fsync", req, number), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     fn release(
         &self,
-        _req: &Request,
+        req: &Request,
         number: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
@@ -338,8 +355,10 @@ impl Filesystem for CwdFs {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let op = op(Operation::Release, req, number);
         self.answers.session.release(fh(handle));
         self.backings.release(ino(number), fh(handle));
+        self.answers.done(op);
         reply.ok();
     }
 
@@ -353,9 +372,12 @@ impl Filesystem for CwdFs {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let Some(how) = convert::allocate(mode) else { return reply.error(Errno::EOPNOTSUPP) };
+        let op = op(Operation::Fallocate, req, number);
+        let Some(how) = convert::allocate(mode) else {
+            return reply.error(self.answers.refused(op, Errno::EOPNOTSUPP));
+        };
         let done = self.answers.session.fallocate(caller(req), fh(handle), ino(number), offset, length, how);
-        self.answers.give(op("fallocate", req, number), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     fn lseek(
@@ -367,14 +389,17 @@ impl Filesystem for CwdFs {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let op = op(Operation::Lseek, req, number);
         let hole = match whence {
             libc::SEEK_DATA => false,
             libc::SEEK_HOLE => true,
-            _ => return reply.error(Errno::EINVAL),
+            _ => return reply.error(self.answers.refused(op, Errno::EINVAL)),
         };
-        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        let Ok(offset) = u64::try_from(offset) else {
+            return reply.error(self.answers.refused(op, Errno::ENXIO));
+        };
         let found = self.answers.session.seek(ino(number), offset, hole);
-        self.answers.now(op("lseek", req, number), found, reply);
+        self.answers.now(op, found, reply);
     }
 
     fn copy_file_range(
@@ -390,22 +415,27 @@ impl Filesystem for CwdFs {
         flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let op = op(Operation::CopyFileRange, req, ino_out);
         if !flags.is_empty() {
-            return reply.error(Errno::EINVAL);
+            return reply.error(self.answers.refused(op, Errno::EINVAL));
         }
         let (from, to) = ((fh(fh_in), ino(ino_in), offset_in), (fh(fh_out), ino(ino_out), offset_out));
         let done = self.answers.session.copy_range(caller(req), from, to, len.min(MAX_COPY));
-        self.answers.give(op("copy_file_range", req, ino_out), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     // ---- directories
 
     fn opendir(&self, req: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let op = op(Operation::Opendir, req, number);
         let keep = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
         let flags = if self.cache_dirs { keep } else { FopenFlags::empty() };
         match self.answers.session.opendir(ino(number)) {
-            Ok(handle) => reply.opened(FileHandle(handle.0), flags),
-            Err(error) => reply.error(self.answers.errno(op("opendir", req, number), &error)),
+            Ok(handle) => {
+                self.answers.done(op);
+                reply.opened(FileHandle(handle.0), flags);
+            }
+            Err(error) => reply.error(self.answers.errno(op, &error)),
         }
     }
 
@@ -417,13 +447,17 @@ impl Filesystem for CwdFs {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        let op = op(Operation::Readdir, req, number);
         let mut emit = |entry: &DirEntry| {
             let name = OsStr::from_bytes(&entry.name);
             !reply.add(INodeNo(entry.ino.0), entry.cookie, convert::kind(entry.kind), name)
         };
         match self.list((handle, number, offset), false, &mut emit) {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(self.answers.errno(op("readdir", req, number), &error)),
+            Ok(()) => {
+                self.answers.done(op);
+                reply.ok();
+            }
+            Err(error) => reply.error(self.answers.errno(op, &error)),
         }
     }
 
@@ -435,6 +469,7 @@ impl Filesystem for CwdFs {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let op = op(Operation::Readdirplus, req, number);
         let ttl = self.answers.ttl.entry;
         let mut emit = |entry: &DirEntry| {
             let attr = entry.attr.as_ref().map_or_else(|| convert::dot(entry.ino), convert::attr);
@@ -442,25 +477,31 @@ impl Filesystem for CwdFs {
             !reply.add(attr.ino, entry.cookie, name, &ttl, &attr, Generation(0))
         };
         match self.list((handle, number, offset), true, &mut emit) {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(self.answers.errno(op("readdirplus", req, number), &error)),
+            Ok(()) => {
+                self.answers.done(op);
+                reply.ok();
+            }
+            Err(error) => reply.error(self.answers.errno(op, &error)),
         }
     }
 
     fn releasedir(
         &self,
-        _req: &Request,
-        _ino: INodeNo,
+        req: &Request,
+        number: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
+        let op = op(Operation::Releasedir, req, number);
         self.answers.session.releasedir(fh(handle));
+        self.answers.done(op);
         reply.ok();
     }
 
     fn fsyncdir(&self, req: &Request, number: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.answers.give(op("fsyncdir", req, number), self.answers.session.fsyncdir(ino(number)), reply);
+        let op = op(Operation::Fsyncdir, req, number);
+        self.answers.give(op, self.answers.session.fsyncdir(ino(number)), reply);
     }
 
     // ---- extended attributes
@@ -475,38 +516,44 @@ impl Filesystem for CwdFs {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let op = op(Operation::Setxattr, req, number);
         if let Some(refresh) = self.refresh.as_ref().filter(|refresh| refresh.is_named(bytes(name))) {
-            return self.answers.give(op("setxattr", req, number), refresh.refresh(), reply);
+            return self.answers.give(op, refresh.refresh(), reply);
         }
-        let Some(mode) = convert::xattr_mode(flags) else { return reply.error(Errno::EINVAL) };
+        let Some(mode) = convert::xattr_mode(flags) else {
+            return reply.error(self.answers.refused(op, Errno::EINVAL));
+        };
         let done = self.answers.session.setxattr(caller(req), ino(number), bytes(name), value, mode);
-        self.answers.give(op("setxattr", req, number), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     fn getxattr(&self, req: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let op = op(Operation::Getxattr, req, number);
         let value = self.answers.session.getxattr(ino(number), bytes(name));
-        self.xattr(op("getxattr", req, number), size, value, reply);
+        self.answers.xattr(op, size, value, reply);
     }
 
     fn listxattr(&self, req: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        let op = op(Operation::Listxattr, req, number);
         let list = self.answers.session.listxattr(caller(req), ino(number)).map(|names| {
             let terminated = names.into_iter().flat_map(|name| name.into_iter().chain([0]));
             terminated.collect()
         });
-        self.xattr(op("listxattr", req, number), size, list, reply);
+        self.answers.xattr(op, size, list, reply);
     }
 
     fn removexattr(&self, req: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let op = op(Operation::Removexattr, req, number);
         let done = self.answers.session.removexattr(caller(req), ino(number), bytes(name));
-        self.answers.give(op("removexattr", req, number), done, reply);
+        self.answers.give(op, done, reply);
     }
 
     // ---- what there is little or nothing of; answered without a word in the log
 
     fn ioctl(
         &self,
-        _req: &Request,
-        _ino: INodeNo,
+        req: &Request,
+        number: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
         cmd: u32,
@@ -514,9 +561,13 @@ impl Filesystem for CwdFs {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
+        let op = op(Operation::Ioctl, req, number);
         match flags::answer(cmd, in_data) {
-            Ok(bytes) => reply.ioctl(0, bytes),
-            Err(errno) => reply.error(errno),
+            Ok(bytes) => {
+                self.answers.done(op);
+                reply.ioctl(0, bytes);
+            }
+            Err(errno) => reply.error(self.answers.refused(op, errno)),
         }
     }
 

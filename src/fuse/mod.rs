@@ -10,6 +10,7 @@
 mod answer;
 mod backing;
 mod convert;
+mod count;
 mod flags;
 mod fs;
 mod interrupt;
@@ -23,6 +24,7 @@ pub mod sys;
 pub mod table;
 mod utab;
 
+pub use count::{Answer, Counts, MODES, Operation};
 pub use probe::Passthrough;
 pub use refresh::RefreshAttr;
 pub use serve::{Ended, FuseOptions, Served, serve};

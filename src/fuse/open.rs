@@ -69,6 +69,7 @@ pub(super) fn send_open<R: OpenReply>(
     let opened = *R::opened(&mut found);
     let flags = convert::fopen_flags(&opened);
     if !convert::is_passthrough(opened.mode) {
+        answers.opened(op, opened.mode);
         return reply.send(found, flags, None, answers);
     }
     let file = match answers.session.backing(opened.fh) {
@@ -79,12 +80,16 @@ pub(super) fn send_open<R: OpenReply>(
         }
     };
     match backings.of_open(op.ino, opened.fh, || reply.register(file)) {
-        Ok(id) => reply.send(found, flags, Some(&id), answers),
+        Ok(id) => {
+            answers.opened(op, opened.mode);
+            reply.send(found, flags, Some(&id), answers);
+        }
         Err(error) => {
             report::trouble(op, &error);
             match answers.session.open_without_backing(opened.fh) {
                 Ok(instead) => {
                     *R::opened(&mut found) = instead;
+                    answers.opened(op, instead.mode);
                     reply.send(found, convert::fopen_flags(&instead), None, answers);
                 }
                 Err(error) => reply.refuse(answers.errno(op, &error)),

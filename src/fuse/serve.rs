@@ -2,6 +2,7 @@
 
 use super::answer::{Answers, Ttl};
 use super::backing::Backings;
+use super::count::Counts;
 use super::fs::CwdFs;
 use super::refresh::RefreshAttr;
 use super::sys::{self, MountError, MountSpec, Unmount};
@@ -54,6 +55,7 @@ pub struct Served {
     /// The kernel's number of the mount, which stays when a directory above it is renamed.
     id: u64,
     threads: Vec<JoinHandle<()>>,
+    counts: Arc<Counts>,
 }
 
 /// Mounts and serves `session`; the mount answers when this returns. The receiver learns how serving ended.
@@ -80,12 +82,12 @@ fn serve_prepared(
 ) -> Result<(Served, oneshot::Receiver<Ended>), MountError> {
     let failed =
         |error: io::Error| MountError::Kernel { mountpoint: options.mount.mountpoint.clone(), error };
+    let counts = Arc::new(Counts::default());
+    let fs = file_system(session, options, runtime, &counts);
     let mut config = Config::default();
     config.n_threads = Some(options.threads);
     // Who may enter is the kernel's to check, by the mount option.
-    let loops =
-        fuser::Session::from_fd(file_system(session, options, runtime), device, SessionACL::All, config)
-            .map_err(failed)?;
+    let loops = fuser::Session::from_fd(fs, device, SessionACL::All, config).map_err(failed)?;
     let notifier = loops.notifier();
     let (tell, ended) = oneshot::channel();
     let known = Arc::new(OnceLock::new());
@@ -110,15 +112,21 @@ fn serve_prepared(
     if let Err(error) = utab::add(&options.mount.source, &options.mount.mountpoint) {
         tracing::warn!(%error, "umount(8) will not wait until all is stored: it cannot be told of our helper");
     }
-    Ok((Served { mount: options.mount.clone(), device, id: mounted.id, threads }, ended))
+    Ok((Served { mount: options.mount.clone(), device, id: mounted.id, threads, counts }, ended))
 }
 
-fn file_system(session: &Arc<Session>, options: &FuseOptions, runtime: &tokio::runtime::Handle) -> CwdFs {
+fn file_system(
+    session: &Arc<Session>,
+    options: &FuseOptions,
+    runtime: &tokio::runtime::Handle,
+    counts: &Arc<Counts>,
+) -> CwdFs {
     let keep = if options.following { FOLLOWING } else { UNDER_LEASE };
     let answers = Answers {
         session: Arc::clone(session),
         runtime: runtime.clone(),
         ttl: Ttl { attr: keep, entry: keep },
+        counts: Arc::clone(counts),
     };
     CwdFs {
         answers: Arc::new(answers),
@@ -155,6 +163,11 @@ impl Served {
         let now = table::all()?.into_iter().find(|m| m.id == self.id && m.device == self.device);
         let mountpoint = now.map_or_else(|| self.mount.mountpoint.clone(), |m| m.mountpoint);
         sys::unmount(&mountpoint, &self.device, how)
+    }
+
+    /// What was asked and answered.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// `major:minor` of the mount.

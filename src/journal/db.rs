@@ -11,6 +11,8 @@ use std::time::Duration;
 /// The format that this code writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 pub(super) const FILE: &str = "journal.db";
+/// What is written ahead of it.
+pub(super) const AHEAD: &str = "journal.db-wal";
 
 /// Names of the `meta` rows.
 pub(super) mod meta {

@@ -11,6 +11,7 @@
 //!   but the uncommitted changes.
 
 mod base;
+mod births;
 mod clean;
 mod commit;
 mod db;
@@ -54,6 +55,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
 /// The result of a journal operation.
@@ -247,6 +249,18 @@ impl Journal {
     /// What is not committed.
     pub fn uncommitted(&self) -> Uncommitted {
         self.shared.overlay.read().uncommitted()
+    }
+
+    /// How long the oldest of them has been waiting; zero when all is committed.
+    pub fn lag(&self) -> Duration {
+        self.shared.overlay.read().births.oldest(Instant::now())
+    }
+
+    /// Bytes of the database on the disk.
+    pub fn size(&self) -> u64 {
+        let of = |name: &str| std::fs::metadata(self.shared.dir.join(name)).map_or(0, |file| file.len());
+        // What is not there has no bytes.
+        of(db::FILE) + of(db::AHEAD)
     }
 
     /// Returns once every change made so far is in the database.

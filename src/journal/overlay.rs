@@ -8,6 +8,7 @@
 
 use super::Result;
 use super::base::extent_row;
+use super::births::Births;
 use super::locals::{Locals, Place};
 use crate::journal::Uncommitted;
 use crate::log::ids::{Blob, Ino, LocalId};
@@ -16,6 +17,7 @@ use crate::log::source::{LocalError, Seq};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One changed row.
 #[derive(Debug, Clone)]
@@ -64,6 +66,7 @@ pub(super) struct Overlay {
     named: VecDeque<(Seq, Blob)>,
     named_count: HashMap<Blob, u32>,
     pub pins: HashMap<Blob, u32>,
+    pub births: Births,
 }
 
 /// A change that has been checked, before it has a number.
@@ -110,6 +113,9 @@ impl Overlay {
 
     fn append_checked(&mut self, checked: Vec<Checked>, hold: Hold) -> Arc<Vec<Change>> {
         let mut changes = Vec::with_capacity(checked.len());
+        if !checked.is_empty() {
+            self.births.note(self.last_seq + 1, Instant::now());
+        }
         for (key, value, blob) in checked {
             self.last_seq += 1;
             let seq = self.last_seq;
@@ -130,6 +136,10 @@ impl Overlay {
 
     /// Takes back what a journal held when it was opened: steps with their old numbers.
     pub fn restore(&mut self, changes: Vec<Change>) -> Result<()> {
+        if let Some(first) = changes.first() {
+            // When it was made in the mount before is not known.
+            self.births.note(first.seq, Instant::now());
+        }
         for change in &changes {
             if let (true, Some(value)) = (Key::is_extent(&change.key), &change.value) {
                 match extent_row(value)?.blob {
@@ -264,6 +274,7 @@ impl Overlay {
             forget_one(&mut self.named_count, &blob);
         }
         self.committed_seq = last_seq;
+        self.births.settle(last_seq, self.last_seq);
         self.generation += 1;
         let pins = &self.pins;
         self.locals.drop_unused(last_seq, |id| pins.contains_key(&Blob::Local(id)))

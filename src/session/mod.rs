@@ -25,6 +25,7 @@ mod level;
 mod link;
 mod lookup;
 mod make;
+pub mod measures;
 mod node;
 mod open;
 pub mod options;

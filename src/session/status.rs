@@ -166,7 +166,7 @@ impl Session {
         Unstored { rows: rows.rows, files: rows.files + content.files, bytes: rows.bytes + content.bytes }
     }
 
-    fn writer_status(&self) -> Option<WriterStatus> {
+    pub(super) fn writer_status(&self) -> Option<WriterStatus> {
         let writer = self.writer.as_ref()?;
         let progress = writer.committer.progress();
         let (lease, lost_to) = match writer.lease.hold() {

@@ -1,6 +1,7 @@
 //! Where a session lives, as a person writes it, and opening it.
 
-use super::retry::{Retrying, Stats};
+use super::retry::Retrying;
+use super::stats::Stats;
 use super::{Access, DirStore, Kind, ObjectStore, Result, S3Options, S3Store, StoreError};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};

@@ -19,6 +19,7 @@ mod location;
 mod probe;
 mod retry;
 mod s3;
+mod stats;
 mod types;
 mod unfenced;
 
@@ -29,8 +30,9 @@ pub use gate::Gate;
 pub use listing::{Pages, list_all};
 pub use location::{Location, Opened, StoreOptions, open};
 pub use probe::{Capabilities, probe};
-pub use retry::{Counts, Retrying, Stats};
+pub use retry::Retrying;
 pub use s3::{S3Options, S3Store};
+pub use stats::{Attempts, Counts, OUTCOMES, REQUESTS, Stats};
 pub use types::{
     Condition, CopyOptions, ETag, ListPage, Listed, Object, ObjectMeta, Part, PutOptions, UploadId,
 };

@@ -1,4 +1,4 @@
-//! Trying requests again, inside a time, and what was seen of the store while doing so.
+//! Trying requests again, inside a time; what is seen of the store meanwhile is noted ([`super::stats`]).
 //!
 //! Invariant: only what may be sent again is ([`Kind::is_retryable`], and expired credentials, which may be
 //! renewed from outside); a request is answered within the time, plus what moving its bytes takes. After an
@@ -7,16 +7,14 @@
 
 use super::{
     Condition, CopyOptions, ETag, Kind, ListPage, Object, ObjectMeta, ObjectStore, Part, PutOptions, Result,
-    StoreError, UploadId,
+    Stats, StoreError, UploadId,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rand::Rng;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// The first pause is at most this, each next at most twice the one before.
@@ -33,69 +31,6 @@ const SLOWEST: u64 = 64 << 10;
 
 /// Allowed to a body whose size is not known beforehand; the S3 store ends one that stands still.
 const UNKNOWN: Duration = Duration::from_secs(600);
-
-/// What one operation has met.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Counts {
-    /// Requests that were asked for.
-    pub calls: u64,
-    /// Attempts beyond the first.
-    pub retries: u64,
-    /// Calls that failed in the end, a condition that did not hold and a missing object not counted.
-    pub failures: u64,
-    /// A moving average of the time of successful attempts, in milliseconds.
-    pub latency_ms: f64,
-}
-
-/// What was seen of a store.
-#[derive(Default)]
-pub struct Stats {
-    counts: Mutex<BTreeMap<&'static str, Counts>>,
-    latency_ms: Mutex<Option<f64>>,
-    last_error: Mutex<Option<(SystemTime, StoreError)>>,
-}
-
-impl Stats {
-    /// By operation.
-    pub fn counts(&self) -> BTreeMap<&'static str, Counts> {
-        self.counts.lock().clone()
-    }
-
-    /// A moving average of the time of successful attempts of any kind, in milliseconds; `None` before the
-    /// first.
-    pub fn latency_ms(&self) -> Option<f64> {
-        *self.latency_ms.lock()
-    }
-
-    /// The last attempt that failed for a reason worth telling, and when.
-    pub fn last_error(&self) -> Option<(SystemTime, StoreError)> {
-        self.last_error.lock().clone()
-    }
-
-    fn note(&self, operation: &'static str, change: impl FnOnce(&mut Counts)) {
-        change(self.counts.lock().entry(operation).or_default());
-    }
-
-    fn succeeded(&self, operation: &'static str, took: Duration) {
-        let took = took.as_secs_f64() * 1000.0;
-        self.note(operation, |counts| {
-            let before = (counts.latency_ms > 0.0).then_some(counts.latency_ms);
-            counts.latency_ms = average(before, took);
-        });
-        let mut latency = self.latency_ms.lock();
-        *latency = Some(average(*latency, took));
-    }
-
-    fn failed(&self, error: &StoreError) {
-        if !matches!(error.kind, Kind::NotFound | Kind::Precondition | Kind::InvalidRange) {
-            *self.last_error.lock() = Some((SystemTime::now(), error.clone()));
-        }
-    }
-}
-
-fn average(before: Option<f64>, now: f64) -> f64 {
-    before.map_or(now, |before| before * 0.8 + now * 0.2)
-}
 
 /// A store whose requests are tried again.
 pub struct Retrying {
@@ -121,7 +56,7 @@ impl Retrying {
     {
         // The bytes of an attempt may still move when no other attempt would be begun.
         let last_attempt = Instant::now() + self.timeout;
-        self.stats.note(operation, |counts| counts.calls += 1);
+        self.stats.called(operation);
         let mut most = FIRST_PAUSE;
         loop {
             let begun = Instant::now();
@@ -136,20 +71,20 @@ impl Retrying {
                     StoreError::new(Kind::Timeout, operation, key, message)
                 }
             };
-            self.stats.failed(&error);
+            self.stats.failed(operation, &error, begun.elapsed());
             let pause = pause_after(error.kind, most);
             match pause.filter(|pause| begun.max(Instant::now()) + *pause < last_attempt) {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(self.give_up(error)),
+                None => return Err(self.give_up(operation, error)),
             }
             most = (most * 2).min(LONGEST_PAUSE);
-            self.stats.note(operation, |counts| counts.retries += 1);
+            self.stats.retried(operation);
         }
     }
 
-    fn give_up(&self, error: StoreError) -> StoreError {
+    fn give_up(&self, operation: &'static str, error: StoreError) -> StoreError {
         if !matches!(error.kind, Kind::NotFound | Kind::Precondition | Kind::InvalidRange) {
-            self.stats.note(error.operation, |counts| counts.failures += 1);
+            self.stats.gave_up(operation);
         }
         error
     }
@@ -177,7 +112,9 @@ impl ObjectStore for Retrying {
 
     async fn get(&self, key: &str, range: Option<Range<u64>>, if_match: Option<&ETag>) -> Result<Object> {
         let transfer = range.as_ref().map_or(UNKNOWN, |range| moving(range.end.saturating_sub(range.start)));
-        self.run(("get", key), transfer, || self.inner.get(key, range.clone(), if_match)).await
+        let got = self.run(("get", key), transfer, || self.inner.get(key, range.clone(), if_match)).await?;
+        self.stats.received(got.body.len() as u64);
+        Ok(got)
     }
 
     async fn head(&self, key: &str) -> Result<ObjectMeta> {
@@ -185,8 +122,11 @@ impl ObjectStore for Retrying {
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<ETag> {
-        let transfer = moving(body.len() as u64);
-        self.run(("put", key), transfer, || self.inner.put(key, body.clone(), options)).await
+        let bytes = body.len() as u64;
+        let etag =
+            self.run(("put", key), moving(bytes), || self.inner.put(key, body.clone(), options)).await?;
+        self.stats.sent(bytes);
+        Ok(etag)
     }
 
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<UploadId> {
@@ -195,9 +135,11 @@ impl ObjectStore for Retrying {
     }
 
     async fn upload_part(&self, key: &str, upload: &UploadId, number: u32, body: Bytes) -> Result<Part> {
-        let transfer = moving(body.len() as u64);
-        self.run(("upload_part", key), transfer, || self.inner.upload_part(key, upload, number, body.clone()))
-            .await
+        let bytes = body.len() as u64;
+        let attempt = || self.inner.upload_part(key, upload, number, body.clone());
+        let part = self.run(("upload_part", key), moving(bytes), attempt).await?;
+        self.stats.sent(bytes);
+        Ok(part)
     }
 
     async fn upload_part_copy(

@@ -24,6 +24,7 @@ mod keeper;
 mod limits;
 mod locks;
 mod logs;
+mod metrics;
 mod modes;
 mod odd;
 mod orchestrator;

@@ -5,6 +5,7 @@
 //! leaves its last line too, an interval later, or when the log ends.
 
 use super::output::Output;
+use crate::measure::Count;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -108,12 +109,22 @@ pub(super) struct Limit {
     kinds: Mutex<Kinds>,
     news: Condvar,
     output: Arc<Output>,
+    /// Errors that there were.
+    pub errors: Count,
+    /// Warnings that there were.
+    pub warnings: Count,
 }
 
 impl Limit {
     /// With a thread that writes what was held back, and sleeps while there is nothing.
     pub fn start(output: Arc<Output>) -> io::Result<Arc<Limit>> {
-        let limit = Arc::new(Limit { kinds: Mutex::default(), news: Condvar::new(), output });
+        let limit = Arc::new(Limit {
+            kinds: Mutex::default(),
+            news: Condvar::new(),
+            output,
+            errors: Count::default(),
+            warnings: Count::default(),
+        });
         let theirs = Arc::clone(&limit);
         std::thread::Builder::new().name("cwdfs-log".into()).spawn(move || theirs.run())?;
         Ok(limit)

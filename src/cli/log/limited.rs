@@ -52,6 +52,11 @@ where
         self.format.format_event(context, Writer::new(&mut text), event)?;
         let line = Line { text: one_line(text), counted: self.counted };
         let meta = event.metadata();
+        match *meta.level() {
+            Level::ERROR => self.limit.errors.one(),
+            Level::WARN => self.limit.warnings.one(),
+            _ => {}
+        }
         if *meta.level() > Level::INFO || meta.target() == UNLIMITED {
             return writer.write_str(&line.text);
         }

@@ -65,6 +65,11 @@ pub fn end() {
     }
 }
 
+/// Errors and warnings until now, those left out included.
+pub fn counts() -> (u64, u64) {
+    LOG.get().map_or((0, 0), |limit| (limit.errors.get(), limit.warnings.get()))
+}
+
 /// Opens a log file for appending.
 pub fn open(path: &Path) -> Result<File, Failure> {
     let opened = File::options().create(true).append(true).open(path);

@@ -72,8 +72,9 @@ fn blocks(text: &str) -> Vec<(&str, Vec<&str>)> {
         match line.strip_suffix(':').filter(|_| !line.starts_with(' ')) {
             Some(title) => blocks.push((title, Vec::new())),
             None => {
-                let lines = blocks.last_mut().map(|(_, lines)| lines);
-                lines.map(|lines| lines.push(line.strip_prefix("  ").unwrap_or(line)));
+                if let Some((_, lines)) = blocks.last_mut() {
+                    lines.push(line.strip_prefix("  ").unwrap_or(line));
+                }
             }
         }
     }

@@ -60,6 +60,7 @@ async fn finish(inner: &Inner, under_way: UnderWay) -> bool {
         progress.seq = last_seq;
         progress.slot = slot;
         progress.bytes += bytes;
+        progress.commits += 1;
         progress.at = Some(inner.config.clock.wall());
         progress.in_flight = inner.in_flight();
         progress.error = None;

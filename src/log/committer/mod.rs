@@ -57,6 +57,8 @@ pub struct Progress {
     pub slot: Slot,
     /// Bytes of all the segments committed by this committer.
     pub bytes: u64,
+    /// How many those are.
+    pub commits: u64,
     /// When that was learnt.
     pub at: Option<SystemTime>,
     /// Slots under way.
@@ -105,6 +107,7 @@ impl Committer {
             seq: config.source.committed_seq(),
             slot: Slot(0),
             bytes: 0,
+            commits: 0,
             at: None,
             in_flight: 0,
             error: None,

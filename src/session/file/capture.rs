@@ -141,7 +141,7 @@ impl Session {
 
     async fn capture_each(self: &Arc<Self>) -> Result<()> {
         self.open_leftovers()?;
-        let changed: Vec<Use> = self.data.changed.lock().values().cloned().collect();
+        let changed = self.changed_nodes();
         let all = changed.into_iter().map(|node| async move { self.captured(&node).await });
         let ended = futures::future::join_all(all).await;
         ended.into_iter().collect::<Result<Vec<Seq>>>().map(drop)
@@ -165,7 +165,7 @@ impl Session {
     pub(in crate::session) async fn capture_due(self: &Arc<Self>) -> Result<()> {
         let mut first = self.free_disk().await;
         self.open_leftovers()?;
-        let changed: Vec<Use> = self.data.changed.lock().values().cloned().collect();
+        let changed = self.changed_nodes();
         for node in changed.iter().filter(|node| !node.file.turns.is_resting()) {
             match self.capture(node) {
                 Ok(Captured::Rows(_)) => {}
@@ -365,7 +365,12 @@ impl Session {
         // A change after this look finds it not listed, or waits for the lock.
         node.file.listed.store(false, Ordering::Release);
         if file.is_changed() {
-            node.file.listed.store(changed.contains_key(&node.ino), Ordering::Release);
+            let still = changed.get_mut(&node.ino);
+            node.file.listed.store(still.is_some(), Ordering::Release);
+            if let Some(listed) = still {
+                // What changed before is captured.
+                listed.since = Instant::now();
+            }
             drop(changed);
             return self.note_changed(node);
         }

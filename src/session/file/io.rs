@@ -276,7 +276,7 @@ impl Session {
 
     /// Starts the captures of all changed files.
     fn capture_changed(self: &Arc<Self>) -> Result<()> {
-        let changed: Vec<_> = self.data.changed.lock().values().cloned().collect();
+        let changed = self.changed_nodes();
         for node in &changed {
             if let Captured::Later = self.capture(node)? {
                 self.start_capture(node);

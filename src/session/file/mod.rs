@@ -22,7 +22,7 @@ use super::node::{Node, Nodes, Use};
 use super::status::{Cache, Unstored};
 use super::table::Table;
 use super::{Session, SessionError, SessionOptions};
-use crate::content::{Content, ContentConfig, ContentError, File, Live};
+use crate::content::{Content, ContentConfig, ContentError, File, Live, Usage};
 use crate::journal::Journal;
 use crate::log::blobs::BlobNames;
 use crate::log::ids::Ino;
@@ -33,13 +33,14 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// What the data path keeps for the whole session.
 pub struct Data {
     content: Arc<Content>,
     handles: Table<Handle>,
     /// Inodes with changed content.
-    changed: Mutex<HashMap<Ino, Use>>,
+    changed: Mutex<HashMap<Ino, Listed>>,
     /// Inodes whose backing file the kernel may have mapped.
     backed: Mutex<HashMap<Ino, Use>>,
     /// Inodes that were written past the kernel's pages since these were last dropped.
@@ -51,6 +52,12 @@ pub struct Data {
     refused: AtomicBool,
     /// What was committed when a wait for room or a capture timed out.
     stalled: Mutex<Option<Seq>>,
+}
+
+/// An inode with changed content.
+struct Listed {
+    node: Use,
+    since: Instant,
 }
 
 /// An open file.
@@ -187,6 +194,22 @@ impl Session {
         Unstored { rows: 0, files, bytes: self.data.content.usage().unstored }
     }
 
+    /// The inodes with changed content, in use until they are dropped.
+    fn changed_nodes(&self) -> Vec<Use> {
+        self.data.changed.lock().values().map(|listed| listed.node.clone()).collect()
+    }
+
+    /// How long the oldest of it has been waiting for its capture; zero when there is none.
+    pub(super) fn uncaptured_for(&self) -> Duration {
+        let oldest = self.data.changed.lock().values().map(|listed| listed.since).min();
+        oldest.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// The local cache's figures.
+    pub(super) fn content_usage(&self) -> Usage {
+        self.data.content.usage()
+    }
+
     /// The local cache's size.
     pub(super) fn cache_usage(&self) -> Cache {
         let usage = self.data.content.usage();
@@ -245,9 +268,9 @@ impl Session {
         let unlisted = match is_changed && !node.is_orphan() {
             true => {
                 node.file.listed.store(true, Ordering::Release);
-                changed.insert(node.ino, held)
+                changed.insert(node.ino, Listed { node: held, since: Instant::now() })
             }
-            false => Some(held),
+            false => Some(Listed { node: held, since: Instant::now() }),
         };
         // Its use may be the node's last: not under the list's lock.
         drop(changed);

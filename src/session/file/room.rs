@@ -55,7 +55,7 @@ impl Session {
         for _ in 0..TRIES {
             let count = quota.count();
             used = count.rows;
-            let changed: Vec<_> = self.data.changed.lock().values().cloned().collect();
+            let changed = self.changed_nodes();
             for node in &changed {
                 used = used.saturating_add_signed(self.uncounted(node)?);
             }

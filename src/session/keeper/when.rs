@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn progress(slot: u64, bytes: u64) -> Progress {
-        Progress { seq: 1, slot: Slot(slot), bytes, at: None, in_flight: 0, error: None }
+        Progress { seq: 1, slot: Slot(slot), bytes, commits: slot, at: None, in_flight: 0, error: None }
     }
 
     #[tokio::test(start_paused = true)]

@@ -106,3 +106,23 @@ fn a_container_that_may_too_little_is_told_what_to_add() {
     // It gave the session back, so nothing has to be taken over.
     world.host("a").mount(&["--lease-ttl", "1h"]).unmount();
 }
+
+#[test]
+fn as_process_1_it_is_killed_and_what_was_acknowledged_is_in_the_store() {
+    let world = World::with_relay("container-pid1-killed");
+    let command = ["/usr/local/bin/cwdfs", "mount", "--foreground", &world.store, "/mnt"];
+    let container = Container::start(&world, &["--cap-add", "SYS_ADMIN"], &command);
+    eventually("the mount of process 1", Duration::from_secs(60), || {
+        container.run("grep -q ' /mnt fuse.cwdfs ' /proc/mounts").code == Some(0)
+    });
+    container.run("cd /mnt && mkdir -p a/b && seq 9000 > a/b/n && ln a/b/n hard && ln -s a/b link").ok();
+    // A close that returns covers all that happened before it.
+    container.run("echo last > /mnt/last").ok();
+    world.relay().cut();
+    let before = Tree::of(&container.path("/mnt"));
+    container.lose();
+    world.relay().heal();
+    let mount = world.host("a").mount(&["--takeover"]);
+    before.assert_same(&Tree::of(mount.root()), "after process 1 was killed");
+    mount.unmount();
+}

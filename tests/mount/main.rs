@@ -29,6 +29,7 @@ mod modes;
 mod odd;
 mod orchestrator;
 mod owners;
+mod places;
 mod posix;
 mod promises;
 mod random_io;

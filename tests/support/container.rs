@@ -14,10 +14,12 @@ pub struct Container<'w> {
     name: String,
 }
 
+/// podman and its options; crun and systemd's cgroups are not everywhere.
+const PODMAN: [&str; 5] = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"];
+
 fn podman() -> Command {
-    let mut podman = Command::new("podman");
-    // crun and systemd's cgroups are not everywhere.
-    podman.args(["--runtime", "runc", "--cgroup-manager", "cgroupfs"]);
+    let mut podman = Command::new(PODMAN[0]);
+    podman.args(&PODMAN[1..]);
     podman
 }
 
@@ -82,6 +84,13 @@ impl<'w> Container<'w> {
     pub fn stop(&self) -> Option<i32> {
         Ran::of(podman().args(["stop", "--time", "60", &self.name])).ok();
         let code = Ran::of(podman().args(["inspect", "--format", "{{.State.ExitCode}}", &self.name])).ok();
+        code.out.trim().parse().ok()
+    }
+
+    /// Waits until process 1 has ended by itself; its exit code.
+    #[track_caller]
+    pub fn wait(&self) -> Option<i32> {
+        let code = Ran::of(Command::new("timeout").arg("300").args(PODMAN).args(["wait", &self.name])).ok();
         code.out.trim().parse().ok()
     }
 

@@ -123,7 +123,7 @@ impl Cell<'_> {
         let script = script(&self.world.prefix);
         let (prompt, say) = (&script.0[turn].prompt, &script.0[turn].say);
         let agent = self.agent.command(turn > 0, prompt);
-        let limit = ["timeout", "--kill-after=5", "240"].map(str::to_owned);
+        let limit = ["timeout", "--kill-after=5", "600"].map(str::to_owned);
         let ran = sandbox.run(&setup, &[&limit[..], &agent].concat());
         let told = self.model.told();
         eprintln!("turn {turn} took {:.1?}", ran.took);

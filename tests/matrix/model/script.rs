@@ -111,3 +111,19 @@ impl Script {
         Ok(script.steps.len())
     }
 }
+
+#[test]
+fn a_conversation_that_lost_any_part_of_its_history_is_refused() {
+    let turn = |prompt: &str, steps, say: &str| Turn { prompt: prompt.into(), steps, say: say.into() };
+    let step = Step { tool: Tool::Run { command: String::new() }, shows: "ok".into() };
+    let script = Script(vec![turn("one", vec![step], "done"), turn("two", Vec::new(), "end")]);
+    let result = Item::Result { id: id(0, 0), text: "it is ok".into() };
+    let said = Item::Said("done".into());
+    let whole = [Item::User("one".into()), Item::Call(id(0, 0)), result, said, Item::User("two".into())];
+    assert!(matches!(script.next(&whole), Ok(Next::Say { turn: 1 })));
+    for lost in 0..4 {
+        let mut items = whole.to_vec();
+        items.remove(lost);
+        assert!(script.next(&items).is_err(), "it lost {:?}", whole[lost]);
+    }
+}

@@ -1,5 +1,6 @@
 //! The end of a mount: commit, publish, give the session back, and say what is left.
 
+use super::draining;
 use super::exit::{Exit, Failure};
 use super::running::Shared;
 use super::values::human_size;
@@ -29,7 +30,7 @@ pub(super) async fn finish(
 ) -> Result<Vec<String>, Failure> {
     let committed_by = until.unwrap_or_else(|| Instant::now() + shared.args.reach.timeout);
     take_back(shared, unmounted).await;
-    let drain = drain(shared, committed_by, until);
+    let drain = draining::told(shared, drain(shared, committed_by, until));
     let (published, committed_by) = tokio::select! {
         published = drain => (published, committed_by),
         () = hurry => (false, Instant::now()),

@@ -1,5 +1,6 @@
 //! `flush`: returns when everything changed before it is in the store.
 
+use super::draining;
 use super::exit::{Exit, Failure};
 use super::values;
 use crate::control::{ControlError, Request, client};
@@ -29,7 +30,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let request = Request::Flush { timeout_ms: args.timeout.map(millis), view: args.view };
     let limit = args.timeout.map_or(LONGEST, |timeout| timeout + MARGIN);
-    let notes = match client::done(&args.mountpoint, &request, limit) {
+    let entry = client::daemon(&client::mountpoint(&args.mountpoint)?)?;
+    let notes = match draining::shown(&entry, || client::done(&args.mountpoint, &request, limit)) {
         Err(silent @ ControlError::Silent { .. }) => return Err(Failure::from(silent).not_stored()),
         done => done?,
     };

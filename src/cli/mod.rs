@@ -10,6 +10,7 @@ mod completions;
 mod credentials;
 mod daemon;
 mod demo;
+mod draining;
 mod du;
 mod eject;
 mod environment;

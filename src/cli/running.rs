@@ -1,5 +1,6 @@
 //! A mount that is served: its clients, and what ends it.
 
+use super::draining;
 use super::exit::{Exit, Failure};
 use super::figures;
 use super::finish::finish;
@@ -235,7 +236,7 @@ fn refuse(client: oneshot::Sender<Response>, error: &io::Error) {
 async fn answer(shared: &Shared, request: Request, leave: &mpsc::Sender<Leave>) -> Response {
     match request {
         Request::Status => Response::Status(Box::new(figures::status(shared))),
-        Request::Flush { timeout_ms, view } => flush(shared, timeout_ms, view).await,
+        Request::Flush { timeout_ms, view } => draining::told(shared, flush(shared, timeout_ms, view)).await,
         Request::Refresh => match shared.view.refresh().await {
             Ok(_) if shared.args.read_only => Response::Done { notes: vec![FOLLOWS.to_owned()] },
             Ok(found) => Response::Done { notes: vec![found.to_string()] },

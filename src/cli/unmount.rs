@@ -1,5 +1,6 @@
 //! `unmount`: takes the mount away, waits until what it owes is in the store, ends the daemon.
 
+use super::draining;
 use super::exit::{Exit, Failure};
 use super::flush::millis;
 use super::{holders, values};
@@ -57,7 +58,7 @@ pub fn unmount(given: &Path, timeout: Option<Duration>, force: bool) -> Result<E
     }
     let request = Request::Unmount { timeout_ms: timeout.map(millis), force };
     let limit = timeout.map_or(LONGEST, |timeout| timeout + MARGIN);
-    let answer = client::ask(&entry, &request, limit);
+    let answer = draining::shown(&entry, || client::ask(&entry, &request, limit));
     if matches!(answer, Ok(Response::Done { .. }) | Err(ControlError::Failed { .. }))
         && !entry.wait_for_end(TIDYING)
     {

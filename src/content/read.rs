@@ -8,6 +8,7 @@ use super::ranges::Ranges;
 use super::{ContentError, extents};
 use crate::log::ids::Blob;
 use crate::log::row::ExtentRow;
+use crate::measure::Progress;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -159,8 +160,15 @@ impl File {
     /// Fetches all of the file that is not here, so that [`File::is_whole`]; it may be evicted again.
     pub async fn fetch_whole(self: &Arc<Self>) -> Result<(), ContentError> {
         let size = self.size();
+        let progress = Progress::of("fetch a file", size.div_ceil(STRIDE));
         let units = (0..size.div_ceil(STRIDE)).map(|n| n * STRIDE..((n + 1) * STRIDE).min(size));
-        let fills = units.map(|unit| self.clone().fill(unit).map(|filled| filled.map(drop)));
+        let fills = units.map(|unit| {
+            let (progress, bytes) = (&progress, unit.end - unit.start);
+            self.clone().fill(unit).map(move |filled| {
+                progress.step(1, bytes);
+                filled.map(drop)
+            })
+        });
         let fills: Vec<_> = fills.collect();
         futures::stream::iter(fills).buffer_unordered(4).try_collect::<()>().await
     }

@@ -31,6 +31,7 @@ mod orchestrator;
 mod owners;
 mod places;
 mod posix;
+mod progress;
 mod promises;
 mod random_io;
 mod relay;

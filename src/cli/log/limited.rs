@@ -1,6 +1,7 @@
 //! Formatting an event as one line, and holding it back where its kind has had its share.
 
 use super::limit::{Kind, Limit, Line};
+use crate::measure::progress;
 use std::fmt;
 use std::sync::Arc;
 use tracing::field::{Field, Visit};
@@ -8,9 +9,6 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
-
-/// Lines of this target keep their own time.
-pub(super) const UNLIMITED: &str = "cwdfs::progress";
 
 /// A format whose lines are limited.
 pub(super) struct Limited<F> {
@@ -57,7 +55,8 @@ where
             Level::WARN => self.limit.warnings.one(),
             _ => {}
         }
-        if *meta.level() > Level::INFO || meta.target() == UNLIMITED {
+        // Progress keeps its own time.
+        if *meta.level() > Level::INFO || meta.target() == progress::TARGET {
             return writer.write_str(&line.text);
         }
         match self.limit.admit(kind(event), line) {
@@ -127,7 +126,7 @@ mod tests {
                 tracing::warn!(n, %error, "went wrong");
             }
             tracing::debug!("not asked for");
-            tracing::info!(target: UNLIMITED, "another");
+            tracing::info!(target: progress::TARGET, "another");
         };
         let layer = tracing_subscriber::layer::Identity::new();
         if json {

@@ -7,6 +7,7 @@
 mod limit;
 mod limited;
 mod output;
+mod terminal;
 mod unawaited;
 
 use super::exit::{Exit, Failure};
@@ -17,6 +18,7 @@ use output::{Handle, Output};
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use terminal::Terminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -35,6 +37,8 @@ pub fn start(args: &MountArgs) -> Result<(), Failure> {
         None if args.daemon => Output::Nowhere,
         None => Output::Stderr,
     });
+    // There the log is on the terminal already.
+    let terminal = (!matches!(*output, Output::Stderr)).then_some(Terminal);
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::CannotStart, format!("the log: {error}"));
     let limit = Limit::start(Arc::clone(&output)).map_err(|error| failed(&error))?;
     let filter = EnvFilter::new(format!("{},{QUIET}", level(args.log_level)));
@@ -43,12 +47,12 @@ pub fn start(args: &MountArgs) -> Result<(), Failure> {
     let started = match args.log_format {
         LogFormat::Text => {
             let text = builder.map_event_format(|text| Limited::text(text, &limit));
-            text.finish().with(Unawaited).try_init()
+            text.finish().with(Unawaited).with(terminal).try_init()
         }
         LogFormat::Json => {
             let json =
                 builder.json().flatten_event(true).map_event_format(|json| Limited::json(json, &limit));
-            json.finish().with(Unawaited).try_init()
+            json.finish().with(Unawaited).with(terminal).try_init()
         }
     };
     started.map_err(|error| failed(&error))?;

@@ -7,6 +7,7 @@ use crate::log::blocking::blocking;
 use crate::log::ids::{Epoch, SessionId, Slot, keys};
 use crate::log::segment::{self, Header, Kind, Segment};
 use crate::log::source::{Checksum, RecoverySink, Seq};
+use crate::measure::Progress;
 use crate::store::{ObjectStore, list_all};
 use futures::StreamExt;
 use std::sync::Arc;
@@ -95,6 +96,7 @@ pub(super) struct Walk {
     pub foreign: bool,
     /// The newest change of the local journal that was found in the log.
     pub committed: Option<Seq>,
+    progress: Progress,
 }
 
 impl Walk {
@@ -108,7 +110,21 @@ impl Walk {
         let (session, ours) = (entered.lease.session(), entered.lease.epoch());
         let before = entered.before;
         let (replayed, foreign, committed) = (0, false, None);
-        Walk { store, session, ours, before, at, listed, chosen, wall_ms, replayed, foreign, committed }
+        let progress = Progress::new("replay the log");
+        Walk {
+            store,
+            session,
+            ours,
+            before,
+            at,
+            listed,
+            chosen,
+            wall_ms,
+            replayed,
+            foreign,
+            committed,
+            progress,
+        }
     }
 
     /// Applies all there is and puts the seal; `at.1` is then our first slot.
@@ -198,6 +214,7 @@ impl Walk {
             None => self.foreign = true,
         }
         self.replayed += 1;
+        self.progress.step(1, 0);
         self.at = (epoch, slot.next());
         Ok(())
     }

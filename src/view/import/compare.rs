@@ -5,6 +5,7 @@
 
 use crate::log::ids::keys;
 use crate::log::row::{Key, Row, ViewRow, prefix_end};
+use crate::measure::Progress;
 use crate::store::Listed;
 use crate::view::error::{Result, ViewError};
 use crate::view::names::place_of;
@@ -57,9 +58,11 @@ pub(super) async fn list(shared: &Shared) -> Result<(Differences, Counts)> {
         return Err(ViewError::BadListing { store: shared.store.describe() });
     }
     let mut walk = Walk::new(shared)?;
+    let progress = Progress::new("list objects");
     let mut start: Option<String> = None;
     loop {
         let page = shared.store.list("", start.as_deref(), PAGE).await?;
+        progress.step(page.objects.len() as u64, 0);
         let mut next = page.objects.last().map(|last| last.key.clone());
         for object in page.objects {
             if object.key.starts_with(keys::ROOT) {

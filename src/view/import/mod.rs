@@ -18,6 +18,7 @@ use super::names::place_of;
 use super::settle::{Settled, millis, place_outside, settle};
 use super::shared::Shared;
 use crate::log::row::{Key, Record, meta};
+use crate::measure::Progress;
 use crate::session::outside::Outside;
 use crate::store::Listed;
 use compare::Differences;
@@ -103,14 +104,17 @@ impl Importer {
         let (differences, _) = self.differences().await?;
         let (files, others): (Vec<_>, Vec<_>) =
             differences.new.into_values().partition(|object| object.size > 0);
+        let progress = Progress::of("import", (files.len() + others.len()) as u64);
         for object in &files {
             self.place_listed(object).await?;
+            progress.step(1, 0);
         }
         // Markers last and the deepest first: what is put into a directory changes its times.
         let (markers, empty): (Vec<_>, Vec<_>) =
             others.into_iter().map(|object| object.key).partition(|key| key.ends_with('/'));
-        let (_, failed) = self.look_at_all(empty).await;
-        let (_, failed_too) = self.look_at_all(markers.into_iter().rev().collect()).await;
+        let (_, failed) = self.look_at_all(empty, &progress).await;
+        let (_, failed_too) = self.look_at_all(markers.into_iter().rev().collect(), &progress).await;
+        drop(progress);
         // A timeout is fine: the rest is read in the background.
         let read = tokio::time::timeout(self.shared.options.headers_wait, self.read_headers()).await;
         read.unwrap_or(Ok(()))?;
@@ -160,8 +164,10 @@ impl Importer {
     pub async fn pass(&self) -> Result<Imported> {
         let _one = self.one.lock().await;
         let (differences, mut imported) = self.differences().await?;
-        let look = differences.new.into_keys().chain(differences.changed);
-        let (found, failed) = self.look_at_all(look.collect()).await;
+        let look: Vec<_> = differences.new.into_keys().chain(differences.changed).collect();
+        let progress = Progress::of("import", look.len() as u64);
+        let (found, failed) = self.look_at_all(look, &progress).await;
+        drop(progress);
         let shadowed = found.iter().filter(|settled| **settled == Settled::Shadowed).count();
         self.shared.figures.lock().shadowed += shadowed as u64;
         found.into_iter().for_each(|settled| imported.count(settled));
@@ -191,11 +197,12 @@ impl Importer {
     }
 
     /// Looks at objects, many at once; what became of them, and how many could not be looked at.
-    async fn look_at_all(&self, keys: Vec<String>) -> (Vec<Settled>, u64) {
+    async fn look_at_all(&self, keys: Vec<String>, progress: &Progress) -> (Vec<Settled>, u64) {
         let looking = keys.into_iter().map(async |key| self.look_at(&key).await);
         let mut looking = std::pin::pin!(futures::stream::iter(looking).buffer_unordered(PARALLEL));
         let (mut found, mut failed) = (Vec::new(), 0);
         while let Some(settled) = looking.next().await {
+            progress.step(1, 0);
             match settled {
                 Ok(settled) => found.push(settled),
                 Err(error) => {

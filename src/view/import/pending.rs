@@ -5,6 +5,7 @@
 
 use super::{Importer, PARALLEL};
 use crate::log::row::{Key, Row, ViewRow, prefix_end};
+use crate::measure::Progress;
 use crate::session::outside::{Outside, Placed, UNREAD};
 use crate::view::error::Result;
 use crate::view::headers;
@@ -22,9 +23,11 @@ impl Importer {
     pub(super) async fn read_headers(&self) -> Result<()> {
         let pending = self.pending()?;
         self.shared.figures.lock().headers_pending = pending.len() as u64;
+        let progress = Progress::of("read headers", pending.len() as u64);
         let reading = pending.into_iter().map(async |(key, row)| self.header(&key, &row).await);
         let mut reading = std::pin::pin!(futures::stream::iter(reading).buffer_unordered(PARALLEL));
         while let Some(read) = reading.next().await {
+            progress.step(1, 0);
             match read {
                 Ok(()) => {
                     let mut figures = self.shared.figures.lock();

@@ -2,8 +2,12 @@
 
 use super::documented::documented;
 use super::file;
+use crate::support::Ran;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 /// Labels that Prometheus adds, or that classes have.
 const OTHERS: [&str; 3] = ["job", "instance", "le"];
@@ -158,6 +162,34 @@ fn the_dashboard_has_the_form_that_grafana_loads() {
             has_queries(panel, &names);
         }
     }
+}
+
+/// Grafana itself cannot be had from where the tests install: its own types are the next best.
+#[test]
+fn grafanas_own_types_take_the_dashboard() {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/grafana");
+    assert!(
+        tools.join("node_modules/@grafana/schema").is_dir(),
+        "no types in {}: tests/run installs them",
+        tools.display()
+    );
+    let compiled = |dashboard: &Value| {
+        // In TypeScript this one text is a constant's.
+        let text = dashboard.to_string().replace("\"mode\":\"absolute\"", "\"mode\":ThresholdsMode.Absolute");
+        let import = "import { ThresholdsMode, type Dashboard } from '@grafana/schema';";
+        let file = tools.join(format!("dashboard-{}.ts", std::process::id()));
+        fs::write(&file, format!("{import}\nexport const dashboard: Dashboard = {text};\n")).expect("a file");
+        let options =
+            ["--noEmit", "--strict", "--skipLibCheck", "--moduleResolution", "node", "--target", "es2022"];
+        let mut compiler = Command::new(tools.join("node_modules/.bin/tsc"));
+        let ran = Ran::of(compiler.current_dir(&tools).args(options).arg(&file));
+        fs::remove_file(&file).expect("it is there");
+        ran
+    };
+    let mut dashboard = dashboard();
+    compiled(&dashboard).ok();
+    dashboard["panels"][1]["gridPos"]["w"] = "wide".into();
+    compiled(&dashboard).exits(2).says(&["'string' is not assignable to type 'number'"]);
 }
 
 fn has_queries(panel: &Value, variables: &[&str]) {

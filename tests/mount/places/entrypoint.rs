@@ -8,12 +8,20 @@ use std::time::Duration;
 
 const ENTRYPOINT: &str = "/usr/local/bin/cwdfs-entrypoint";
 
+/// To mount; and what it takes to run the command as a user, and to hand a signal on to it.
+const CAPABILITIES: &str = "SYS_ADMIN,SETUID,SETGID,SETPCAP,KILL";
+
+/// Runs the command as a user, whose the session's files are shown to be.
+const AS_USER: [&str; 4] =
+    ["CWDFS_RUN_AS=1234:1234", "CWDFS_UID=1234", "CWDFS_GID=1234", "CWDFS_ALLOW_OTHER=true"];
+
 /// A container that runs a shell script through the entrypoint; `/out` is a directory of the host.
 fn start<'w>(world: &'w World, store: &str, env: &[&str], script: &str) -> Container<'w> {
     let (entrypoint, store) = (entrypoint_volume(), format!("CWDFS_STORE={store}"));
     let out = format!("{}:/out", world.local("out").display());
+    let caps = format!("--cap-add={CAPABILITIES}");
     let mut options =
-        vec!["--cap-add", "SYS_ADMIN", "--volume", &entrypoint, "--volume", &out, "--env", &store];
+        vec!["--cap-drop=all", &caps, "--volume", &entrypoint, "--volume", &out, "--env", &store];
     options.extend(env.iter().flat_map(|variable| ["--env", *variable]));
     Container::start(world, &options, &[ENTRYPOINT, "bash", "-euo", "pipefail", "-c", script])
 }
@@ -23,8 +31,7 @@ fn a_command_runs_in_the_session_and_all_of_it_is_stored_when_it_has_ended() {
     let world = World::with_relay("entrypoint-runs");
     let script = "test $(stat -f -c %T .) = fuseblk && git init -q . && seq 9000 > numbers
         id -u > uid; grep CapEff /proc/self/status > caps; exit 3";
-    let env = ["CWDFS_RUN_AS=1234:1234", "CWDFS_UID=1234", "CWDFS_GID=1234", "CWDFS_ALLOW_OTHER=true"];
-    let container = start(&world, &world.store, &env, script);
+    let container = start(&world, &world.store, &AS_USER, script);
     assert_eq!(container.wait(), Some(3), "the command's exit code: {}", container.log());
     drop(container);
     // It gave the session back, so nothing has to be taken over.
@@ -80,8 +87,8 @@ fn a_command_whose_session_is_gone_writes_nowhere() {
 fn a_stop_is_handed_to_the_command_and_then_everything_is_stored() {
     let world = World::with_relay("entrypoint-stop");
     let script = "trap 'echo told > told; exit 0' TERM; echo ready > ready; while true; do sleep 0.1; done";
-    let container =
-        start(&world, &world.store, &["CWDFS_DURABILITY=fsync", "CWDFS_COMMIT_INTERVAL=1h"], script);
+    let env = [&AS_USER[..], &["CWDFS_DURABILITY=fsync", "CWDFS_COMMIT_INTERVAL=1h"]].concat();
+    let container = start(&world, &world.store, &env, script);
     eventually("the command", Duration::from_secs(60), || container.path("/work/ready").exists());
     let before = Tree::of(&container.path("/work"));
     assert_eq!(container.stop(), Some(0), "{}", container.log());

@@ -29,6 +29,7 @@ mod modes;
 mod odd;
 mod orchestrator;
 mod owners;
+mod packages;
 mod places;
 mod posix;
 mod progress;

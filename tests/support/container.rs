@@ -24,7 +24,7 @@ fn podman() -> Command {
 }
 
 /// The root file system that containers stand on; nothing in it is changed.
-fn rootfs() -> PathBuf {
+pub fn rootfs() -> PathBuf {
     let rootfs = match std::env::var_os("CWDFS_TEST_ROOTFS") {
         Some(path) => PathBuf::from(path),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/container/rootfs"),
@@ -37,12 +37,26 @@ impl<'w> Container<'w> {
     /// Runs `command` as process 1, with /dev/fuse and what `options` give, next to the world's store.
     #[track_caller]
     pub fn start(world: &'w World, options: &[&str], command: &[&str]) -> Container<'w> {
+        let program = format!("{}:/usr/local/bin/cwdfs:ro", binary().display());
+        // An overlay over it that goes with the container.
+        let root = format!("{}:O", rootfs().display());
+        let options = [options, &["--volume", &program, "--rootfs", &root]].concat();
+        Container::run_new(world, &options, command)
+    }
+
+    /// The same of an image that is there, which brings its own cwdfs as its entry point.
+    #[track_caller]
+    pub fn of_image(world: &'w World, image: &str, options: &[&str], command: &[&str]) -> Container<'w> {
+        Container::run_new(world, &[options, &[image]].concat(), command)
+    }
+
+    #[track_caller]
+    fn run_new(world: &'w World, options: &[&str], command: &[&str]) -> Container<'w> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("cwdfs-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let program = format!("{}:/usr/local/bin/cwdfs:ro", binary().display());
         let mut run = podman();
         run.args(["run", "--detach", "--network", "host", "--device", "/dev/fuse", "--name", &name]);
-        run.args(["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096", "--volume", &program]);
+        run.args(["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"]);
         run.args(["--env", &format!("CWDFS_ENDPOINT={}", world.endpoint())]);
         for (name, value) in [
             ("AWS_ACCESS_KEY_ID", seaweed::ACCESS_KEY),
@@ -52,9 +66,7 @@ impl<'w> Container<'w> {
         ] {
             run.args(["--env", &format!("{name}={value}")]);
         }
-        // An overlay over it that goes with the container.
-        run.args(options).arg("--rootfs").arg(format!("{}:O", rootfs().display())).args(command);
-        Ran::of(&mut run).ok();
+        Ran::of(run.args(options).args(command)).ok();
         Container { world, name }
     }
 

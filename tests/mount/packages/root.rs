@@ -20,7 +20,7 @@ mount -t tmpfs none "$R/run"
 inside() { chroot "$R" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb "$@"; }
 # But for what package managers keep of their own.
 installed() {
-  (cd "$R" && find . -xdev \( -path ./var/lib/dpkg -o -path ./var/lib/rpm -o -path ./var/log -o -path ./var/cache \) -prune \
+  (cd "$R" && find . -xdev \( -path ./var/lib/dpkg -o -path ./var/lib/rpm -o -path ./root/.rpmdb -o -path ./var/log -o -path ./var/cache \) -prune \
     -o "$@" -printf '%y %p %l\n') | sort
 }
 daemons() { ps -C cwdfs -o stat= | grep -cv Z || true; }
@@ -58,7 +58,7 @@ complete() {
     [[ $(readlink "$R/usr/sbin/$path") == ../bin/cwdfs ]] || { echo "$path is no link" >&2; return 1; }
   done
   [[ $(stat -c %a:%u:%g "$R/usr/bin/cwdfs") == 755:0:0 ]]
-  zcat "$R/usr/share/man/man1/cwdfs-mount.1.gz" | grep -q commit
+  zcat "$R/usr/share/man/man1/cwdfs-mount.1.gz" | grep commit > /dev/null
 }
 "#;
 

@@ -75,16 +75,40 @@ fn an_unmount_tells_what_is_left_and_shows_it_on_a_terminal_only() {
 
 /// The command run to its end, on a terminal or without.
 fn unmounted(command: &Command, mountpoint: &Path, terminal: bool) -> Ran {
-    if !terminal {
-        let mut plain = Command::new(command.get_program());
-        plain.args(command.get_args()).arg(mountpoint);
-        return Ran::of(&mut plain).ok();
+    let mut plain = Command::new(command.get_program());
+    plain.args(command.get_args()).arg(mountpoint);
+    match terminal {
+        false => Ran::of(&mut plain).ok(),
+        true => on_terminal(&plain).ok(),
     }
-    let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
-    let line: Vec<_> = std::iter::once(command.get_program().to_string_lossy().into_owned())
-        .chain(words)
-        .chain([mountpoint.display().to_string()])
-        .map(|word| format!("'{word}'"))
-        .collect();
-    Ran::of(Command::new("script").args(["-qec", &line.join(" "), "/dev/null"])).ok()
+}
+
+/// The command on a terminal, whatever it shows there as its output.
+fn on_terminal(command: &Command) -> Ran {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<_> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &line.join(" "), "/dev/null"]);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    Ran::of(&mut script)
+}
+
+#[test]
+fn a_mount_that_takes_long_shows_it_on_its_terminal() {
+    let world = World::with_relay("progress-terminal");
+    (0..250).for_each(|n| world.witness.put(&format!("o{n}"), Vec::new()));
+    world.relay().set_delay(Duration::from_millis(700));
+    let host = world.host("a");
+    let mut mount = host.command("mount");
+    mount.arg("--cache-dir").arg(&host.cache).arg(&world.store).arg(&host.mountpoint);
+    let ran = on_terminal(&mount).ok().says(&["cwdfs: import: ", " of 250"]);
+    assert!(ran.out.ends_with("\u{1b}[K"), "the line is taken away: {ran}");
+    world.relay().set_delay(Duration::ZERO);
+    assert_eq!(fs::read_dir(&host.mountpoint).expect("readable").count(), 250);
+    host.run("unmount", &[]).ok();
 }

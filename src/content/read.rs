@@ -348,8 +348,8 @@ fn runs(extents: impl Iterator<Item = (u64, ExtentRow)>) -> Vec<Vec<(u64, Extent
 #[cfg(test)]
 mod tests {
     use super::STRIDE;
-    use crate::content::tests::{Bench, INO, at, pattern, row};
-    use crate::content::{ContentError, Place};
+    use crate::content::ContentError;
+    use crate::content::tests::{Bench, at, pattern};
     use std::pin::pin;
     use std::sync::atomic::Ordering;
     use std::time::Duration;
@@ -357,13 +357,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_another_fetch_brings_in_meanwhile_is_not_read_as_zeros() {
         let data = pattern(8 << 20, 5);
-        let bench = Bench::new(64 << 20);
-        let file = bench.content.file(INO, &row(0));
-        file.write(Place::At(0), &data, at(1)).unwrap();
-        bench.capture(&file).await;
-        drop(file);
-        let bench = bench.again(true);
-        let file = bench.content.file(INO, &row(data.len() as u64));
+        let (_bench, file) = Bench::elsewhere(&data, 64 << 20).await;
         let planned = file.plan(3 << 20, 2 << 20).unwrap();
         assert_eq!(planned.outside.len(), 1, "nothing is here yet");
         // Another reader has the first of the two megabytes fetched.
@@ -374,13 +368,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_fetch_that_began_before_a_change_is_not_read_after_it() {
         let data = pattern(8 << 20, 5);
-        let bench = Bench::new(64 << 20);
-        let file = bench.content.file(INO, &row(0));
-        file.write(Place::At(0), &data, at(1)).unwrap();
-        bench.capture(&file).await;
-        drop(file);
-        let bench = bench.again(true);
-        let file = bench.content.file(INO, &row(data.len() as u64));
+        let (bench, file) = Bench::elsewhere(&data, 64 << 20).await;
         // A fetch has the old rows and takes its time; then a copy puts other rows there.
         bench.rows.held.store(true, Ordering::SeqCst);
         let under_way = file.fill(0..STRIDE);

@@ -137,6 +137,18 @@ impl Bench {
         .unwrap()
     }
 
+    /// A mount elsewhere of a session whose one file holds `data`: nothing of it is here.
+    pub(super) async fn elsewhere(data: &[u8], cache: u64) -> (Bench, Arc<File>) {
+        let bench = Bench::new(cache);
+        let file = bench.content.file(INO, &row(0));
+        file.write(Place::At(0), data, at(1)).unwrap();
+        bench.capture(&file).await;
+        drop(file);
+        let bench = bench.again(true);
+        let file = bench.content.file(INO, &row(data.len() as u64));
+        (bench, file)
+    }
+
     /// Another mount, with the cache of this one or without.
     pub(super) fn again(self, wiped: bool) -> Bench {
         let Bench { dir, rows, content, names, cache } = self;
@@ -487,13 +499,7 @@ async fn holes_are_those_of_the_file_and_not_of_the_cache() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_many_read_at_once_stays_within_the_cache() {
     let data = pattern(48 << 20, 9);
-    let bench = Bench::new(8 << 20);
-    let file = bench.content.file(INO, &row(0));
-    file.write(Place::At(0), &data, at(1)).unwrap();
-    bench.capture(&file).await;
-    drop(file);
-    let bench = bench.again(true);
-    let file = bench.content.file(INO, &row(data.len() as u64));
+    let (bench, file) = Bench::elsewhere(&data, 8 << 20).await;
     let data = Arc::new(data);
     for _round in 0..4 {
         let readers: Vec<_> = (0..4usize)

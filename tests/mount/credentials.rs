@@ -10,12 +10,18 @@ use crate::support::{World, eventually};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::thread;
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// From now on what is signed with `key` is refused.
 fn end(relay: &Relay, key: &'static str) {
     relay.rule(1, usize::MAX, Act::Code(400, "ExpiredToken"), move |r| r.access_key == key);
+}
+
+/// Writes a file, whose close may wait.
+fn writing(path: PathBuf, text: &'static str) -> JoinHandle<std::io::Result<()>> {
+    thread::spawn(move || fs::write(path, text))
 }
 
 /// `cwdfs credentials` with this on its standard input.
@@ -45,10 +51,7 @@ fn ended_ones_stop_nothing_here_and_handed_ones_let_everything_go_on() {
     end(world.relay(), ACCESS_KEY);
 
     // A close waits; what is here is read, and names change, meanwhile.
-    let waiting = {
-        let path = mount.path("during");
-        thread::spawn(move || fs::write(path, "written with ended credentials"))
-    };
+    let waiting = writing(mount.path("during"), "written with ended credentials");
     mount.wait_status("the refusal is told", Duration::from_secs(30), |status| {
         status["last_error"]["message"].as_str().is_some_and(|said| said.contains("ExpiredToken"))
     });
@@ -118,10 +121,7 @@ fn a_profile_that_is_written_anew_is_read_again() {
     let mount = host.start(command).expect("mounts");
     fs::write(mount.path("before"), "x").expect("write");
     end(world.relay(), ACCESS_KEY);
-    let waiting = {
-        let path = mount.path("during");
-        thread::spawn(move || fs::write(path, "y"))
-    };
+    let waiting = writing(mount.path("during"), "y");
     eventually("the store has refused the old ones", Duration::from_secs(30), || {
         world.relay().seen().iter().any(|seen| seen.fate == Fate::Refused(400))
     });

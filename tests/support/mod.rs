@@ -23,7 +23,20 @@ pub use story::{Story, same_as_ext4};
 pub use tree::Tree;
 pub use world::{World, full};
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// A program that tests/run installs: of the directory that `variable` names, or of `place` in the project. Panics
+/// when it is not there.
+pub fn installed(variable: &str, place: &str, name: &str) -> PathBuf {
+    let dir = match std::env::var_os(variable) {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join(place),
+    };
+    let path = dir.join(name);
+    assert!(path.is_file(), "{} is missing: tests/run installs it", path.display());
+    path
+}
 
 /// Waits until `done`; panics, naming `what`, when `limit` passes first.
 #[track_caller]

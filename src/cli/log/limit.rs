@@ -25,7 +25,7 @@ pub(super) enum Kind {
     /// One of ours.
     Ours(Identifier),
     /// One of a library that logs through the `log` crate: module and line.
-    Theirs(String, u64),
+    Theirs(String, Option<u32>),
 }
 
 /// A line, and how it tells the number of those before it.
@@ -222,10 +222,10 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let output = Output::File(file.reopen().expect("the file"));
         let limit = Limit::start(Arc::new(output)).expect("a thread");
-        let kind = Kind::Theirs("m".into(), 1);
+        let kind = Kind::Theirs("m".into(), Some(1));
         let written = (0..100).filter(|n| limit.admit(kind.clone(), line(*n)).is_some()).count();
         assert_eq!(written, BURST as usize);
-        let other = Kind::Theirs("m".into(), 2);
+        let other = Kind::Theirs("m".into(), Some(2));
         assert!(limit.admit(other.clone(), line(7)).is_some(), "each kind has its own");
         limit.end();
         assert_eq!(std::fs::read_to_string(file.path()).expect("read"), "99, 94 left out");

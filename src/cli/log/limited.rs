@@ -4,8 +4,8 @@ use super::limit::{Kind, Limit, Line};
 use crate::measure::progress;
 use std::fmt;
 use std::sync::Arc;
-use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_log::NormalizeEvent;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -76,36 +76,11 @@ fn one_line(text: String) -> String {
 }
 
 fn kind(event: &Event<'_>) -> Kind {
-    let mut place = Place::default();
-    event.record(&mut place);
-    match place.module {
+    match event.normalized_metadata() {
         // All that comes through the `log` crate at one level has one place in the code of the bridge.
-        Some(module) => Kind::Theirs(module, place.line),
+        Some(theirs) => Kind::Theirs(theirs.target().to_owned(), theirs.line()),
         None => Kind::Ours(event.metadata().callsite()),
     }
-}
-
-/// Where an event that came through the `log` crate was made.
-#[derive(Default)]
-struct Place {
-    module: Option<String>,
-    line: u64,
-}
-
-impl Visit for Place {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "log.target" {
-            self.module = Some(value.to_owned());
-        }
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        if field.name() == "log.line" {
-            self.line = value;
-        }
-    }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::io;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_log::NormalizeEvent;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
@@ -12,24 +13,21 @@ pub(super) struct Unawaited;
 
 impl<S: Subscriber> Layer<S> for Unawaited {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        let mut found = Unsent::default();
-        event.record(&mut found);
-        !(found.by_fuser && found.unawaited)
+        let by_fuser = event.normalized_metadata().is_some_and(|theirs| theirs.target() == "fuser::reply");
+        let mut found = Unsent { unawaited: false };
+        if by_fuser {
+            event.record(&mut found);
+        }
+        !found.unawaited
     }
 }
 
-/// What an event has of an answer that could not be sent.
-#[derive(Default)]
+/// Whether fuser's message is of an answer that nobody waits for.
 struct Unsent {
-    by_fuser: bool,
     unawaited: bool,
 }
 
 impl Visit for Unsent {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.by_fuser |= field.name() == "log.target" && value == "fuser::reply";
-    }
-
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
             let unawaited =

@@ -8,6 +8,7 @@ mod prometheus;
 mod serving;
 mod truth;
 
+use crate::support::installed;
 use crate::support::mount::Mount;
 use exposition::Exposition;
 use std::io::{Read, Write};
@@ -28,13 +29,7 @@ fn file(name: &str) -> String {
 
 /// A program of Prometheus: of the directory that `CWDFS_TEST_PROMETHEUS` names, or where tests/install puts it.
 fn program(name: &str) -> PathBuf {
-    let dir = match std::env::var_os("CWDFS_TEST_PROMETHEUS") {
-        Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/prometheus/usr/bin"),
-    };
-    let path = dir.join(name);
-    assert!(path.is_file(), "{} is missing: tests/run installs it", path.display());
-    path
+    installed("CWDFS_TEST_PROMETHEUS", "target/tools/prometheus/usr/bin", name)
 }
 
 /// Where a mount's metrics are, as `status` says: `HOST:PORT`.

@@ -34,18 +34,13 @@ mod short;
 mod stress;
 mod stress_ng;
 
+use crate::support::installed;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A program that tests/run installs as a crate; panics when it is not there.
 fn tool(name: &str) -> PathBuf {
-    let dir = match std::env::var_os("CWDFS_TEST_TOOLS") {
-        Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin"),
-    };
-    let path = dir.join(name);
-    assert!(path.is_file(), "{} is missing: tests/run installs it", path.display());
-    path
+    installed("CWDFS_TEST_TOOLS", "target/tools/bin", name)
 }
 
 /// What a list of skips says: `NAME REASON` a line, `#` begins a comment. A name without a reason panics.

@@ -80,6 +80,29 @@ fn changes_moves_and_deletes_reach_the_view() {
 }
 
 #[test]
+fn a_new_folder_is_published_before_what_is_below_it() {
+    let world = World::with_relay("folders");
+    let mount = world.host("a").mount(&["--publish-delay", "200ms"]);
+    let key = |name: &str| format!("{}/{name}", world.prefix);
+    // Some stores lose the marker of a folder that an object below it makes at the same moment.
+    let (folder, file) = (key("d/"), key("d/e/f"));
+    world.relay().rule(1, 1, Act::Delay(Duration::from_secs(2)), {
+        let folder = folder.clone();
+        move |request| request.kind == Kind::Put && request.key == folder
+    });
+    fs::create_dir_all(mount.path("d/e")).expect("mkdir");
+    write_closed(&mount.path("d/e/f"), b"x").expect("write");
+    let put = |wanted: &str, limit| {
+        world.relay().wait_until_seen(limit, |request| request.kind == Kind::Put && request.key == wanted)
+    };
+    assert!(put(&folder, SOON), "the folder is published");
+    assert!(!put(&file, Duration::from_secs(1)), "the file is published before its folder is there");
+    mount.publish();
+    assert_eq!(world.witness.plain_keys(), ["d/", "d/e/", "d/e/f"]);
+    mount.unmount();
+}
+
+#[test]
 fn a_file_changed_ten_times_is_one_put_and_a_temporary_file_none() {
     let world = World::with_relay("coalesced");
     let mount = world.host("a").mount(&["--publish-delay", "3s"]);

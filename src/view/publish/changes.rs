@@ -158,8 +158,12 @@ impl<'a> Marker<'a> {
         if shows(row.as_ref(), there.as_ref()) || !publishes && row.is_none() {
             return Ok(());
         }
+        let opens = key.ends_with('/') && row.is_none() && there.is_some();
         let bytes = there.filter(|_| publishes).map_or(0, |(_, row)| row.size);
         self.shared.mark(key, bytes, self.delay);
+        if opens {
+            self.shared.dirty.lock().opens(key);
+        }
         Ok(())
     }
 }

@@ -3,7 +3,9 @@
 //! Invariants:
 //! - a key is in here once, however often it changes; it is due one delay after its first change;
 //! - a key that is being published stays in here until it is done, and is due anew if it changed meanwhile;
-//! - stamps rise: what is marked after a stamp was taken has a higher one.
+//! - stamps rise: what is marked after a stamp was taken has a higher one;
+//! - the first attempts at a folder that the store does not have end before anything below it is taken: some stores
+//!   lose the marker of a folder that is written while an object below it makes the folder, too.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -13,12 +15,17 @@ use tokio::time::Instant;
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// The first.
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
+/// After so many attempts at a folder, what is below it goes without.
+const FOLDER_ATTEMPTS: u32 = 3;
 
 /// The keys to publish.
 #[derive(Default)]
 pub(in crate::view) struct Dirty {
     keys: HashMap<String, Waiting>,
+    /// Those that are neither being published nor held.
     due: BTreeSet<(Instant, String)>,
+    /// Due keys that wait for a folder above them.
+    held: HashMap<String, Vec<String>>,
     stamps: BTreeSet<u64>,
     next_stamp: u64,
     bytes: u64,
@@ -31,8 +38,17 @@ struct Waiting {
     bytes: u64,
     attempts: u32,
     running: bool,
+    /// A folder that the store does not have.
+    opens: bool,
     /// It changed while it was being published.
     again: Option<Change>,
+}
+
+impl Waiting {
+    /// Whether what is below it waits for it.
+    fn is_to_come(&self) -> bool {
+        self.opens && self.attempts < FOLDER_ATTEMPTS
+    }
 }
 
 /// When a key changed, and when that is due.
@@ -58,8 +74,16 @@ impl Dirty {
         }
     }
 
+    /// The key, which is marked, is a folder that the store does not have.
+    pub fn opens(&mut self, key: &str) {
+        if let Some(waiting) = self.keys.get_mut(key) {
+            waiting.opens = true;
+        }
+    }
+
     fn insert(&mut self, key: &str, bytes: u64, Change { stamp, since, due }: Change) {
-        let waiting = Waiting { stamp, since, due, bytes, attempts: 0, running: false, again: None };
+        let (running, opens) = (false, false);
+        let waiting = Waiting { stamp, since, due, bytes, attempts: 0, running, opens, again: None };
         self.bytes += bytes;
         self.due.insert((due, key.to_owned()));
         self.keys.insert(key.to_owned(), waiting);
@@ -67,19 +91,52 @@ impl Dirty {
 
     /// The next key that is due, which the caller now publishes.
     pub fn take(&mut self, now: Instant) -> Option<String> {
-        let (at, key) = self.due.first()?;
-        if *at > now {
-            return None;
-        }
-        let key = key.clone();
-        self.due.pop_first();
+        let key = loop {
+            let (at, key) = self.due.pop_first()?;
+            if at > now {
+                self.due.insert((at, key));
+                return None;
+            }
+            match self.folder_to_come(&key) {
+                None => break key,
+                Some(folder) => {
+                    self.bring_forward(&folder, at);
+                    self.held.entry(folder).or_default().push(key);
+                }
+            }
+        };
         let waiting = self.keys.get_mut(&key).expect("every due key is waiting");
         (waiting.running, waiting.again) = (true, None);
         Some(key)
     }
 
+    /// The first folder above `key` that the store is to get before it.
+    fn folder_to_come(&self, key: &str) -> Option<String> {
+        let inner = key.strip_suffix('/').unwrap_or(key);
+        let folders = inner.match_indices('/').map(|(end, _)| &inner[..=end]);
+        folders.into_iter().find(|at| self.keys.get(*at).is_some_and(Waiting::is_to_come)).map(str::to_owned)
+    }
+
+    /// Makes a key that was not tried yet due by `at`.
+    fn bring_forward(&mut self, key: &str, at: Instant) {
+        let untried = |waiting: &&mut Waiting| !waiting.running && waiting.attempts == 0;
+        let Some(waiting) = self.keys.get_mut(key).filter(untried) else { return };
+        self.due.remove(&(waiting.due, key.to_owned()));
+        waiting.due = waiting.due.min(at);
+        self.due.insert((waiting.due, key.to_owned()));
+    }
+
+    /// Lets go of what waited for a folder.
+    fn release(&mut self, folder: &str) {
+        for key in self.held.remove(folder).unwrap_or_default() {
+            let due = self.keys.get(&key).expect("a held key is waiting").due;
+            self.due.insert((due, key));
+        }
+    }
+
     /// A key that was taken is published.
     pub fn done(&mut self, key: &str) {
+        self.release(key);
         let Some(waiting) = self.keys.remove(key) else { return };
         self.stamps.remove(&waiting.stamp);
         self.bytes -= waiting.bytes;
@@ -100,6 +157,9 @@ impl Dirty {
         }
         waiting.due = now + backoff.min(MAX_BACKOFF);
         self.due.insert((waiting.due, key.to_owned()));
+        if !waiting.is_to_come() {
+            self.release(key);
+        }
     }
 
     /// Makes everything due now.
@@ -108,6 +168,10 @@ impl Dirty {
         self.due = due.into_iter().map(|(at, key)| (at.min(now), key)).collect();
         for (at, key) in &self.due {
             self.keys.get_mut(key).expect("every due key is waiting").due = *at;
+        }
+        for key in self.held.values().flatten() {
+            let held = self.keys.get_mut(key).expect("a held key is waiting");
+            held.due = held.due.min(now);
         }
         for again in self.keys.values_mut().filter_map(|waiting| waiting.again.as_mut()) {
             again.due = again.due.min(now);
@@ -191,6 +255,37 @@ mod tests {
         dirty.take(now + DELAY * 3).unwrap();
         dirty.done("a");
         assert!(dirty.is_empty() && dirty.clean_up_to(dirty.newest_stamp()));
+    }
+
+    #[test]
+    fn a_new_folder_goes_before_what_is_below_it() {
+        let (mut dirty, now) = (Dirty::default(), Instant::now());
+        dirty.mark("a/b/f", 1, now, Duration::ZERO);
+        for key in ["a/b/", "a/", "a", "ab"] {
+            dirty.mark(key, 1, now, MAX_BACKOFF * 2);
+        }
+        dirty.opens("a/");
+        dirty.opens("a/b/");
+        // The first in line waits for the folders above it, which are due for its sake.
+        assert_eq!(dirty.take(now).as_deref(), Some("a/"));
+        assert_eq!(dirty.take(now), None);
+        dirty.done("a/");
+        assert_eq!(dirty.take(now).as_deref(), Some("a/b/"));
+        assert_eq!(dirty.take(now), None);
+        // One that cannot be published is tried at its own pace, and keeps nobody for long.
+        for _ in 1..FOLDER_ATTEMPTS {
+            dirty.failed("a/b/", now);
+            assert_eq!(dirty.take(now), None);
+            dirty.take(now + MAX_BACKOFF).unwrap();
+        }
+        dirty.failed("a/b/", now);
+        assert_eq!(dirty.take(now).as_deref(), Some("a/b/f"));
+        dirty.done("a/b/f");
+        let later = now + MAX_BACKOFF * 2;
+        let rest: Vec<String> = std::iter::from_fn(|| dirty.take(later)).collect();
+        assert_eq!(rest, ["a/b/", "a", "ab"]);
+        rest.iter().for_each(|key| dirty.done(key));
+        assert!(dirty.is_empty() && dirty.held.is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::image::{Image, MAX_WINDOW};
 use super::ranges::Ranges;
 use super::upload::Source;
 use super::{ContentError, extents::Replaced};
-use crate::log::ids::Blob;
+use crate::log::ids::{Blob, LocalId};
 use crate::log::row::{ExtentRow, MAX_PIECE, Time};
 use crate::log::source::Seq;
 use bytes::Bytes;
@@ -56,6 +56,8 @@ pub enum Begin {
 pub struct Capture {
     file: Arc<File>,
     bytes: Vec<(u64, Bytes)>,
+    /// What the journal was given of them.
+    local: Vec<LocalId>,
     ranges: Vec<Range<u64>>,
     removed: Ranges,
     size: u64,
@@ -135,6 +137,7 @@ impl File {
         let capture = Capture {
             file: self.clone(),
             bytes,
+            local: Vec::new(),
             ranges: dirty.iter().collect(),
             removed: removed.clone(),
             size,
@@ -219,7 +222,9 @@ impl Capture {
         let mut pieces = Vec::with_capacity(self.bytes.len());
         for (offset, bytes) in std::mem::take(&mut self.bytes) {
             let (len, crc) = (bytes.len() as u32, crc32c::crc32c(&bytes));
-            let blob = Blob::Local(self.file.core.rows.put_local(bytes)?);
+            let id = self.file.core.rows.put_local(bytes)?;
+            self.local.push(id);
+            let blob = Blob::Local(id);
             let (piece_off, skip) = (0, 0);
             let row =
                 ExtentRow { len: u64::from(len), blob, piece_off, piece_len: len, skip, crc: Some(crc) };
@@ -264,6 +269,9 @@ impl Drop for Capture {
         self.cancelled.store(true, Ordering::Relaxed);
         if self.done {
             return;
+        }
+        if !self.local.is_empty() {
+            self.file.core.rows.abandon_local(&self.local);
         }
         let mut guard = self.file.state.lock();
         let state = &mut *guard;

@@ -55,6 +55,8 @@ pub trait Rows: Send + Sync + 'static {
     fn version(&self, ino: Ino) -> Result<Option<u64>, LocalError>;
     /// Keeps a small captured content until a slot carries it.
     fn put_local(&self, bytes: Bytes) -> Result<LocalId, LocalError>;
+    /// No row will name these: they go, but for those that one names.
+    fn abandon_local(&self, ids: &[LocalId]);
     /// A piece's bytes, when they are local.
     fn piece(&self, extent: &ExtentRow) -> Result<Option<Bytes>, LocalError>;
     /// The row as it is now: of a piece that has gone to the store since the row was read, its place there.

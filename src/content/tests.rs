@@ -55,6 +55,9 @@ impl Rows for Fake {
         self.pieces.lock().insert(id, bytes);
         Ok(id)
     }
+    fn abandon_local(&self, ids: &[LocalId]) {
+        self.pieces.lock().retain(|id, _| !ids.contains(id));
+    }
     fn piece(&self, extent: &ExtentRow) -> Result<Option<Bytes>, LocalError> {
         let Blob::Local(id) = extent.blob else { return Ok(None) };
         Ok(self.pieces.lock().get(&id).cloned())
@@ -349,6 +352,18 @@ async fn a_line_appended_to_a_large_file_is_captured_alone() {
     let placed = capture.place_small().unwrap();
     assert_eq!(placed.pieces.iter().map(|(_, row)| row.len).sum::<u64>(), 8);
     bench.apply(capture, placed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_that_is_given_up_leaves_nothing_behind() {
+    let bench = Bench::new(64 << 20);
+    let file = bench.content.file(INO, &row(0));
+    file.write(Place::At(0), b"content", at(1)).unwrap();
+    let Begin::Small(mut capture) = file.capture().unwrap() else { panic!("it is small") };
+    capture.place_small().unwrap();
+    assert_eq!(bench.rows.pieces.lock().len(), 1);
+    drop(capture);
+    assert_eq!((bench.rows.pieces.lock().len(), file.dirty()), (0, 7));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,6 +47,8 @@ struct Local {
     refs: Vec<(Seq, KeyBytes)>,
     /// Set once a slot with it is chosen.
     place: Option<Place>,
+    /// Some change that is not committed names it, or is about to: not so where only something open reads it.
+    owed: bool,
 }
 
 #[derive(Default)]
@@ -56,12 +58,13 @@ pub(super) struct Locals {
     order: VecDeque<(Seq, LocalId)>,
     moved: HashMap<LocalId, Place>,
     moved_order: VecDeque<LocalId>,
+    /// Of the owed ones.
     bytes: u64,
 }
 
 impl Locals {
     pub fn add(&mut self, id: LocalId, len: u64) {
-        self.pieces.insert(id, Local { len, refs: Vec::new(), place: None });
+        self.pieces.insert(id, Local { len, refs: Vec::new(), place: None, owed: true });
         self.bytes += len;
     }
 
@@ -69,7 +72,7 @@ impl Locals {
         self.pieces.contains_key(&id)
     }
 
-    /// Bytes that no committed slot carries.
+    /// Bytes that the store is still to get.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -88,6 +91,9 @@ impl Locals {
     pub fn refer(&mut self, id: LocalId, seq: Seq, key: &[u8]) {
         if let Some(local) = self.pieces.get_mut(&id) {
             local.refs.push((seq, key.to_vec()));
+            if !std::mem::replace(&mut local.owed, true) {
+                self.bytes += local.len;
+            }
             self.order.push_back((seq, id));
         }
     }
@@ -110,8 +116,7 @@ impl Locals {
     ) -> Option<(Place, Vec<(Seq, KeyBytes)>)> {
         let local = self.pieces.get(&id)?;
         let place = local.place?;
-        let mut local = self.pieces.remove(&id)?;
-        self.bytes -= local.len;
+        let mut local = self.forget(id)?;
         local.refs.retain(|(seq, _)| *seq > last_seq);
         self.moved.insert(id, place);
         self.moved_order.push_back(id);
@@ -132,12 +137,16 @@ impl Locals {
             && seq <= last_seq
         {
             self.order.pop_front();
-            let Some(local) = self.pieces.get(&id) else { continue };
+            let Some(local) = self.pieces.get_mut(&id) else { continue };
             let named_later = local.refs.iter().any(|(seq, _)| *seq > last_seq);
-            if local.place.is_none() && !named_later && !keep(id) {
-                self.bytes -= local.len;
-                self.pieces.remove(&id);
+            if local.place.is_some() || named_later {
+                continue;
+            }
+            if !keep(id) {
+                self.forget(id);
                 dropped.push(id);
+            } else if std::mem::replace(&mut local.owed, false) {
+                self.bytes -= local.len;
             }
         }
         dropped
@@ -148,12 +157,22 @@ impl Locals {
         let unused = |l: &Local| l.place.is_none() && l.refs.iter().all(|(seq, _)| *seq <= committed);
         // One that was never named is on its way into its first row.
         match self.pieces.get(&id) {
-            Some(local) if !local.refs.is_empty() && unused(local) => {
-                self.bytes -= local.len;
-                self.pieces.remove(&id);
-                true
-            }
+            Some(local) if !local.refs.is_empty() && unused(local) => self.forget(id).is_some(),
             _ => false,
         }
+    }
+
+    /// The change that was to name it is not made: forgets it, unless another one has named it.
+    pub fn abandon(&mut self, id: LocalId) -> bool {
+        let unnamed = self.pieces.get(&id).is_some_and(|local| local.refs.is_empty());
+        unnamed && self.forget(id).is_some()
+    }
+
+    fn forget(&mut self, id: LocalId) -> Option<Local> {
+        let local = self.pieces.remove(&id)?;
+        if local.owed {
+            self.bytes -= local.len;
+        }
+        Some(local)
     }
 }

@@ -109,6 +109,17 @@ impl Journal {
         Ok(id)
     }
 
+    /// The change that was to name these pieces is not made: they go. One that a change names stays.
+    pub fn abandon_local(&self, ids: &[LocalId]) {
+        let mut unused = ids.to_vec();
+        {
+            let mut overlay = self.shared.overlay.write();
+            unused.retain(|id| overlay.locals.abandon(*id));
+        }
+        self.shared.pieces.drop(&unused);
+        self.shared.remove_pieces(unused);
+    }
+
     /// A piece's bytes, when they are local: an uncommitted one always is. `None`: fetch it, from where
     /// [`Journal::resolve`] says it lies. Bytes that do not match the row's checksum are not returned: of an
     /// uncommitted piece that is an error, of another `None`.

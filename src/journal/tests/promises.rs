@@ -1,7 +1,7 @@
 //! One promise a test.
 
 use super::helper::*;
-use crate::journal::Journal;
+use crate::journal::{Journal, Uncommitted};
 use crate::log::ids::{Blob, Ino, Slot};
 use crate::log::lease::SessionId;
 use crate::log::row::{ExtentRow, InodeRow, Key, Record, Row};
@@ -64,6 +64,36 @@ fn a_slot_that_never_landed_is_sealed_again_with_its_content() {
     assert_eq!(journal.keep_changes_after(None).unwrap(), 1);
     let sealed = journal.seal(usize::MAX).unwrap().unwrap();
     assert_eq!(sealed.pieces.iter().map(|(_, b)| b.clone()).collect::<Vec<_>>(), [bytes]);
+}
+
+#[test]
+fn only_what_the_store_is_still_to_get_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path());
+    let bytes = Bytes::from_static(b"some content");
+    let put = |ino| {
+        let id = journal.put_local(bytes.clone()).unwrap();
+        (id, Record::put(&extent_key(ino, 0), &local_extent(id, &bytes)))
+    };
+    // A capture that is given up, as where the file is deleted meanwhile.
+    let (given_up, _) = put(5);
+    assert_eq!(journal.uncommitted().bytes, 12);
+    journal.abandon_local(&[given_up]);
+    assert_eq!(journal.uncommitted().bytes, 0);
+    // One that is named stays, whoever gives it up.
+    let (named, record) = put(6);
+    journal.apply(vec![record]).unwrap();
+    journal.abandon_local(&[named]);
+    assert_eq!(journal.uncommitted().bytes, 12);
+    // Deleted while it is open: read as before, and owed to nobody.
+    let row = journal.extents(Ino(6), 0..12).unwrap().remove(0).1;
+    let pin = journal.pin_blobs(std::slice::from_ref(&row.blob));
+    journal.apply(vec![Record::delete(&extent_key(6, 0))]).unwrap();
+    commit(&journal, 1);
+    assert_eq!(journal.uncommitted(), Uncommitted::default());
+    assert_eq!(journal.piece(&row).unwrap(), Some(bytes.clone()));
+    drop(pin);
+    assert_eq!(journal.uncommitted(), Uncommitted::default());
 }
 
 #[test]

@@ -383,6 +383,7 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use crate::content::Begin;
     use crate::log::ids::Ino;
     use crate::session::Session;
     use crate::session::api::{NewNode, OpenFlags, WriteHow};
@@ -407,6 +408,36 @@ mod tests {
         assert_eq!(session.uncaptured().files, 1);
         drop(node);
         session.release(opened.fh);
+        assert!(session.close(std::time::Duration::from_secs(20)).await.is_clean());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_is_owed_of_a_deleted_file_that_is_open() {
+        let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = Arc::new(crate::store::DirStore::new(dir.path()));
+        let session = Session::start(store, options(cache.path())).await.unwrap();
+        for deleted_within_the_capture in [false, true] {
+            let new = NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
+            let flags = OpenFlags { write: true, ..OpenFlags::default() };
+            let (attr, opened) = session.create(ROOT, Ino::ROOT, b"f", new, flags).get().await.unwrap();
+            session.write(ROOT, opened.fh, attr.ino, 0, b"content", WriteHow::default()).get().await.unwrap();
+            let node = session.nodes.hold(attr.ino);
+            let file = session.file_of(&node).unwrap();
+            let Begin::Small(mut capture) = file.capture().unwrap() else { panic!("it is small") };
+            let placed = capture.place_small().unwrap();
+            if !deleted_within_the_capture {
+                session.apply_capture(&node, capture, placed).unwrap();
+                session.unlink(ROOT, Ino::ROOT, b"f").get().await.unwrap();
+            } else {
+                // By a thread that does not wait for the capture: its own look was before it.
+                session.unlink(ROOT, Ino::ROOT, b"f").get().await.unwrap();
+                session.apply_capture(&node, capture, placed).unwrap();
+            }
+            session.flush_all(std::time::Duration::from_secs(20)).await.unwrap();
+            assert!(session.unstored().is_nothing(), "{:?}", session.unstored());
+            let read = session.read(opened.fh, attr.ino, 0, 100).get().await.unwrap();
+            assert_eq!(&read[..], b"content");
+        }
         assert!(session.close(std::time::Duration::from_secs(20)).await.is_clean());
     }
 }

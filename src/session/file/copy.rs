@@ -4,11 +4,12 @@
 
 use super::super::api::*;
 use super::super::attr::now;
+use super::super::change::Change;
 use super::super::outside::is_imported;
 use super::super::{Session, SessionError};
 use super::Handle;
 use crate::content::{Place, Placed, extents};
-use crate::log::ids::{Blob, Ino};
+use crate::log::ids::{Blob, Ino, LocalId};
 use crate::log::row::ExtentRow;
 use std::sync::Arc;
 
@@ -92,11 +93,11 @@ impl Session {
     }
 
     fn share_rows(&self, wanted: &Wanted) -> Result<Option<u64>> {
-        let (source, target) = (wanted.source.node.ino, wanted.target.node.ino);
+        let source = wanted.source.node.ino;
         let over =
             wanted.to..wanted.to + wanted.len.min(wanted.source.file.size().saturating_sub(wanted.from));
         let _turn = self.room_for(&wanted.target.node, &wanted.target.file, over)?;
-        let mut change = self.change()?;
+        let change = self.change()?;
         if wanted.source.node.is_orphan() || wanted.target.node.is_orphan() {
             return Ok(None);
         }
@@ -104,14 +105,37 @@ impl Session {
         if len == 0 {
             return Ok(Some(0));
         }
-        let (range, over) = (wanted.from..wanted.from + len, wanted.to..wanted.to + len);
+        let range = wanted.from..wanted.from + len;
         let named = self.journal.extents(source, range.clone())?;
         if named.iter().any(|(_, extent)| is_imported(&extent.blob)) {
             return Ok(None);
         }
-        let mut pieces = Vec::with_capacity(named.len());
-        for (at, extent) in named.iter().filter_map(|(at, extent)| extents::slice(*at, extent, &range)) {
-            pieces.push((at - wanted.from + wanted.to, self.shared_piece(extent)?));
+        let named = named.iter().filter_map(|(at, extent)| extents::slice(*at, extent, &range));
+        let mut copied = Vec::new();
+        let shared = self.put_shared(wanted, len, change, named, &mut copied);
+        if !matches!(shared, Ok(Some(_))) {
+            self.journal.abandon_local(&copied);
+        }
+        shared
+    }
+
+    /// Puts the source's extents where the target's range is, as one change. `copied`: the pieces made for it.
+    fn put_shared(
+        &self,
+        wanted: &Wanted,
+        len: u64,
+        mut change: Change<'_>,
+        named: impl Iterator<Item = (u64, ExtentRow)>,
+        copied: &mut Vec<LocalId>,
+    ) -> Result<Option<u64>> {
+        let (target, over) = (wanted.target.node.ino, wanted.to..wanted.to + len);
+        let mut pieces = Vec::new();
+        for (at, extent) in named {
+            let shared = self.shared_piece(extent)?;
+            if let Blob::Local(id) = shared.blob {
+                copied.push(id);
+            }
+            pieces.push((at - wanted.from + wanted.to, shared));
         }
         let mut row = change.inode(target)?;
         let now = change.now();

@@ -50,6 +50,10 @@ impl Rows for SessionRows {
         self.journal.put_local(bytes)
     }
 
+    fn abandon_local(&self, ids: &[LocalId]) {
+        self.journal.abandon_local(ids);
+    }
+
     fn piece(&self, extent: &ExtentRow) -> Result<Option<Bytes>, LocalError> {
         self.journal.piece(extent)
     }

@@ -12,6 +12,7 @@ pub mod journal;
 pub mod log;
 pub mod measure;
 pub mod metrics;
+pub mod salvage;
 pub mod session;
 pub mod store;
 pub mod view;

@@ -97,7 +97,7 @@ fn left_behind(shared: &Shared, report: CloseReport) -> Failure {
     }
     let what = format!("{} files and {}", report.left.files, human_size(report.left.bytes));
     let then = match exit {
-        Exit::Held => "the next mount from this cache sets them aside in its salvage folder".to_owned(),
+        Exit::Held => format!("to see and copy them: cwdfs salvage --list {kept}"),
         _ => format!("to send them: {}", again(shared)),
     };
     Failure::new(

@@ -29,6 +29,7 @@ mod metrics;
 mod mount;
 mod mount_options;
 mod options;
+mod origin;
 mod places;
 mod reach;
 mod ready;
@@ -36,6 +37,7 @@ mod refresh;
 mod require;
 mod rm;
 mod running;
+mod salvage;
 mod serve;
 mod sessions;
 mod signals;
@@ -61,6 +63,7 @@ Examples:
   cwdfs inspect demo:sid42                          look inside a session
   cwdfs sessions demo:                              all sessions of a bucket
   cwdfs rm demo:sid42                               delete a session
+  cwdfs salvage --list /var/cache/cwdfs             what a succeeded writer had not stored
   cwdfs demo                                        a session killed, wiped and resumed elsewhere
 ";
 
@@ -86,6 +89,7 @@ enum Command {
     Sessions(sessions::Args),
     Du(du::Args),
     Rm(rm::Args),
+    Salvage(Box<salvage::Args>),
     Demo(demo::Args),
     #[command(visible_alias = "tigrisfs")]
     Geesefs(geesefs::Args),
@@ -131,6 +135,7 @@ fn own(args: &[OsString]) -> Result<Exit, Failure> {
         Command::Sessions(args) => sessions::run(&args),
         Command::Du(args) => du::run(&args),
         Command::Rm(args) => rm::run(&args),
+        Command::Salvage(args) => salvage::run(&args),
         Command::Demo(args) => demo::run(&args),
         // Taken before, but where options of ours come first.
         Command::Geesefs(args) => geesefs::run(geesefs::Program::Geesefs, &args.args),

@@ -2,6 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use super::options::{self, MountArgs, PassthroughMode};
+use super::origin::Origin;
 use super::places::{self, Ground};
 use super::ready::Supervisor;
 use super::signals::Signals;
@@ -40,6 +41,10 @@ pub fn run(mut args: MountArgs, flags: MountFlags, supervisor: &Supervisor) -> R
     log::start(&args)?;
     raise_descriptors();
     let cache = places::cache_folder(&args, &key)?;
+    if let Err(error) = Origin::note(&args, &cache) {
+        // Only `salvage` reads it, and says where it misses it.
+        tracing::warn!(%error, "which store this cache is of could not be noted");
+    }
     let passthrough = passthrough(&args, &cache)?;
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("cwdfs").build();
     let runtime = threads.map_err(|error| Failure::new(Exit::CannotStart, error))?;

@@ -107,7 +107,7 @@ fn text(status: &Status, now: OffsetDateTime) -> String {
         line("credentials", format!("expire {end}"));
     }
     for kept in &status.salvage {
-        line("salvage", format!("changes that could not be replayed are kept in {kept}"));
+        line("salvage", format!("changes that could not be replayed are kept: cwdfs salvage --list {kept}"));
     }
     for warning in &status.warnings {
         line("warning", warning.clone());

@@ -15,13 +15,11 @@ use crate::log::ids::Ino;
 use crate::measure::Count;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What all files of a session share.
 pub(super) struct Core {
-    pub dir: PathBuf,
     pub pool: Arc<Pool>,
     pub budget: Arc<Budget>,
     pub rows: Arc<dyn Rows>,
@@ -68,7 +66,6 @@ impl Core {
         let store = config.store;
         let fetcher = Fetcher::new(store.clone(), rows.clone(), chunks, config.runtime.clone());
         Ok(Arc::new(Core {
-            dir: config.dir,
             pool,
             budget,
             rows,

@@ -50,7 +50,7 @@ pub(super) struct Fetcher {
 }
 
 /// The object that holds a blob, and the ETag it must have; `None` for a local one.
-pub(super) fn object_of(blob: &Blob) -> Option<(String, Option<ETag>)> {
+pub fn object_of(blob: &Blob) -> Option<(String, Option<ETag>)> {
     match blob {
         Blob::Segment { epoch, slot } => Some((keys::segment(*epoch, *slot), None)),
         Blob::Data { epoch, n } => Some((keys::data(*epoch, *n), None)),
@@ -60,7 +60,7 @@ pub(super) fn object_of(blob: &Blob) -> Option<(String, Option<ETag>)> {
 }
 
 /// Whether `bytes` are the whole piece that `extent` names.
-pub(super) fn is_right(extent: &ExtentRow, bytes: &[u8]) -> bool {
+pub fn is_right(extent: &ExtentRow, bytes: &[u8]) -> bool {
     let sum = |crc| crc == crc32c::crc32c(bytes);
     bytes.len() == extent.piece_len as usize && extent.crc.is_none_or(sum)
 }

@@ -20,25 +20,37 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The local facts that say which image lies in which file.
-const TABLE: &str = "images";
+pub const TABLE: &str = "images";
 
-/// One inode's image.
+/// One inode's image: which local file it is, and what of it counts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Record {
-    /// The local file.
-    file: u64,
-    size: u64,
-    mtime: Time,
-    ctime: Time,
+pub struct Record {
+    /// The local file's number in `data/`.
+    pub file: u64,
+    /// Bytes of the inode's content.
+    pub size: u64,
+    /// Its times.
+    pub mtime: Time,
+    /// The same.
+    pub ctime: Time,
     /// The inode's, for clean content.
-    version: u64,
-    valid: Vec<(u64, u64)>,
-    dirty: Vec<(u64, u64)>,
-    removed: Vec<(u64, u64)>,
+    pub version: u64,
+    /// Ranges that the image has.
+    pub valid: Vec<(u64, u64)>,
+    /// Of these, ranges that are not stored.
+    pub dirty: Vec<(u64, u64)>,
+    /// Ranges that were truncated or punched since the last capture: zeros where they are not valid.
+    pub removed: Vec<(u64, u64)>,
     /// Not all of it is stored.
-    changed: bool,
+    pub changed: bool,
     /// The bytes were on the disk, not only in the page cache.
-    synced: bool,
+    pub synced: bool,
+}
+
+/// Reads a record and whose it is; `None` when it cannot be read.
+pub fn decode(key: &[u8], value: &[u8]) -> Option<(Ino, Record)> {
+    let ino = <[u8; 8]>::try_from(key).ok().map(|ino| Ino(u64::from_be_bytes(ino)))?;
+    Some((ino, postcard::from_bytes(value).ok()?))
 }
 
 fn list(ranges: &Ranges) -> Vec<(u64, u64)> {
@@ -61,9 +73,7 @@ pub(super) fn load(
 ) -> Result<HashMap<Ino, Record>, ContentError> {
     let mut records = HashMap::new();
     for (name, value) in rows.local_all(TABLE)? {
-        let ino = <[u8; 8]>::try_from(&name[..]).ok().map(|ino| Ino(u64::from_be_bytes(ino)));
-        let record = postcard::from_bytes::<Record>(&value).ok();
-        let (Some(ino), Some(record)) = (ino, record) else {
+        let Some((ino, record)) = decode(&name, &value) else {
             rows.local_put(TABLE, &name, None)?;
             continue;
         };
@@ -118,24 +128,6 @@ impl Core {
             file.noted.store(true, Ordering::Relaxed);
         }
         file.account(&mut guard);
-    }
-
-    /// Moves unstored content of another history to `salvage/`; returns how many files.
-    pub fn salvage(&self) -> Result<usize, ContentError> {
-        let dir = self.dir.join("salvage");
-        let inos = self.leftovers();
-        for ino in &inos {
-            let Some(record) = self.records.lock().remove(ino) else { continue };
-            let to = dir.join(format!("inode-{ino}-{}", record.file));
-            let from = self.pool.dir().join(record.file.to_string());
-            let moved = std::fs::create_dir_all(&dir).and_then(|()| std::fs::rename(&from, &to));
-            moved.map_err(|e| ContentError::Io {
-                what: format!("cannot move {} to {}", from.display(), to.display()),
-                why: e.to_string(),
-            })?;
-            self.unnote(*ino);
-        }
-        Ok(inos.len())
     }
 
     /// Records all images, for the next mount; returns how many hold unstored content.

@@ -18,7 +18,7 @@ pub mod extents;
 mod fetch;
 mod file;
 mod image;
-mod keep;
+pub mod keep;
 mod pool;
 pub mod ranges;
 mod read;
@@ -30,6 +30,7 @@ mod tests;
 
 pub use capture::{Begin, Capture, Placed, SMALL};
 pub use error::ContentError;
+pub use fetch::{is_right, object_of};
 pub use file::{File, Live, MAX_SIZE, Place, Unplaced};
 
 use crate::log::blobs::BlobNames;
@@ -152,12 +153,6 @@ impl Content {
     /// Inodes whose content an earlier mount could not store: each is changed as soon as it is asked for.
     pub fn leftovers(&self) -> Vec<Ino> {
         self.core.leftovers()
-    }
-
-    /// What an earlier mount could not store is not of this history: moves it to `salvage/` in the session's
-    /// folder, and returns how many files that were.
-    pub fn salvage(&self) -> Result<usize, ContentError> {
-        self.core.salvage()
     }
 
     /// Sizes.

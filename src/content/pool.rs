@@ -70,11 +70,6 @@ impl Pool {
         PoolFile { pool: self.clone(), id, fd: Mutex::new(None), keep, mapped }
     }
 
-    /// The folder, for messages.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     fn path(&self, id: u64) -> PathBuf {
         self.dir.join(id.to_string())
     }

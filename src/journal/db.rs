@@ -93,7 +93,8 @@ fn prepare(conn: &Connection) -> Result<bool> {
     }
 }
 
-fn create(conn: &Connection) -> Result<()> {
+/// Makes the tables of an empty database.
+pub(super) fn create(conn: &Connection) -> Result<()> {
     conn.execute_batch("BEGIN").during("creating the tables")?;
     conn.execute_batch(include_str!("schema.sql")).during("creating the tables")?;
     put_meta(conn, meta::FORMAT, &FORMAT)?;

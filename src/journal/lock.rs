@@ -1,7 +1,7 @@
 //! One process at a time has a journal's folder; and what to do with a journal that is damaged.
 
-use super::Result;
 use super::db::FILE;
+use super::{Result, salvage};
 use crate::log::source::{LocalError, LocalKind};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
@@ -18,8 +18,20 @@ impl Lock {
     /// Takes the folder `dir`, which must exist. [`LocalKind::Busy`] when another process has it.
     pub fn take(dir: &Path) -> Result<Lock> {
         let path = dir.join(LOCK);
-        let failed = |e: std::io::Error| LocalError::failed(format!("{}: {e}", path.display()));
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        Lock::of(dir, file.map_err(|e| unusable(dir, e))?)
+    }
+
+    /// The same without writing anything: `None` where no process has ever taken the folder.
+    pub fn take_existing(dir: &Path) -> Result<Option<Lock>> {
+        match File::open(dir.join(LOCK)) {
+            Ok(file) => Lock::of(dir, file).map(Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(unusable(dir, e)),
+        }
+    }
+
+    fn of(dir: &Path, file: File) -> Result<Lock> {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock { _file: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(LocalError::new(
@@ -29,16 +41,22 @@ impl Lock {
                     dir.display()
                 ),
             )),
-            Err(e) => Err(failed(e.into())),
+            Err(e) => Err(unusable(dir, e.into())),
         }
     }
 }
 
-/// Moves a damaged database into a new folder `damaged-<time>` beside it, which is returned; nothing is
-/// deleted. The store is the truth: a new journal takes its place, and the tree is loaded anew.
-pub(super) fn set_aside(dir: &Path) -> Result<PathBuf> {
+fn unusable(dir: &Path, error: std::io::Error) -> LocalError {
+    LocalError::failed(format!("{}: {error}", dir.join(LOCK).display()))
+}
+
+/// Moves a damaged database, and the local files that may hold content of it that is not stored, into a new folder
+/// `damaged-<time>` beside it, which is returned; nothing is deleted. The store is the truth: a new journal takes
+/// its place, and the tree is loaded anew.
+pub(super) fn set_aside(dir: &Path, why: &str) -> Result<PathBuf> {
     let _lock = Lock::take(dir)?;
     let aside = fresh_folder(dir, "damaged")?;
+    salvage::note_damage(dir, &aside, why)?;
     for suffix in ["-wal", "-shm", ""] {
         let name = format!("{FILE}{suffix}");
         match std::fs::rename(dir.join(&name), aside.join(&name)) {

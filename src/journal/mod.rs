@@ -25,7 +25,7 @@ mod readers;
 mod reads;
 mod reserve;
 mod restart;
-mod salvage;
+pub mod salvage;
 mod sink;
 mod snapshot;
 mod writer;
@@ -149,6 +149,12 @@ struct Shared {
     next_local: AtomicU64,
     /// Changes of an earlier process wait for a decision.
     undecided: AtomicBool,
+    /// The same, or content that it did not capture: what is set aside where the history went another way.
+    unsettled: AtomicBool,
+    /// As [`Found::same_boot`].
+    same_boot: bool,
+    /// What was set aside since this was opened.
+    departed: Mutex<Option<salvage::Salvaged>>,
 }
 
 impl Shared {
@@ -196,6 +202,9 @@ impl Journal {
             keys: broadcast::channel(1024).0,
             next_local: AtomicU64::new(restart::next_local(&conn)?),
             undecided: AtomicBool::new(found.uncommitted > 0),
+            unsettled: AtomicBool::new(found.uncommitted > 0 || salvage::has_unstored_images(&conn)?),
+            same_boot: found.same_boot,
+            departed: Mutex::default(),
         });
         let writer = writer::Writer::new(conn, queue, reserve::Reserve::take(dir), options.piece_store);
         let thread = std::thread::Builder::new().name("cwdfs-journal".into()).spawn(move || writer.run());
@@ -203,10 +212,10 @@ impl Journal {
         Ok((Arc::new(Journal { shared, writer, _lock: lock }), found))
     }
 
-    /// Moves a damaged database out of the way, into the folder that is returned; the next
-    /// [`Journal::open`] starts anew from the store. Uncommitted changes go with the damaged file.
-    pub fn set_aside(dir: &Path) -> Result<PathBuf> {
-        lock::set_aside(dir)
+    /// Moves a damaged database, and content that it may name, out of the way into the folder that is returned; the
+    /// next [`Journal::open`] starts anew from the store. Uncommitted changes go with the damaged file.
+    pub fn set_aside(dir: &Path, why: &str) -> Result<PathBuf> {
+        lock::set_aside(dir, why)
     }
 
     /// Changes rows, as one step that no commit and no crash divides. Returns the last change's number.

@@ -19,12 +19,15 @@ use std::sync::atomic::Ordering;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
+/// What names this boot of the machine.
+pub(super) fn this_boot() -> Result<String> {
+    let read = std::fs::read_to_string(BOOT_ID);
+    Ok(read.map_err(|e| LocalError::failed(format!("{BOOT_ID}: {e}")))?.trim().to_owned())
+}
+
 /// Looks at a database that was just opened, and notes that this boot has it.
 pub(super) fn look(conn: &Connection, existed: bool) -> Result<Found> {
-    let boot = std::fs::read_to_string(BOOT_ID)
-        .map_err(|e| LocalError::failed(format!("{BOOT_ID}: {e}")))?
-        .trim()
-        .to_owned();
+    let boot = this_boot()?;
     let same_boot = get_meta::<String>(conn, meta::BOOT)?.as_ref() == Some(&boot);
     if existed && !same_boot {
         check(conn)?;
@@ -111,6 +114,7 @@ impl Journal {
             overlay.locals.add(id, len);
         }
         let count = kept.steps.iter().map(|s| s.len() as u64).sum();
+        self.shared.unsettled.store(false, Ordering::Release);
         overlay.committed_seq = seq.unwrap_or(0);
         for step in kept.steps {
             overlay.restore(step)?;
@@ -121,7 +125,7 @@ impl Journal {
 }
 
 /// Settles the slots of an earlier process: those up to `committed` are in the store, the others are not.
-fn drop_landed(conn: &Connection, committed: Seq) -> Result<()> {
+pub(super) fn drop_landed(conn: &Connection, committed: Seq) -> Result<()> {
     let mut places: HashMap<LocalId, Place> = HashMap::new();
     for slot in slots(conn)?.iter().filter(|s| s.last_seq <= committed) {
         places.extend(slot.places());
@@ -190,7 +194,7 @@ pub(super) fn changes(conn: &Connection) -> Result<Vec<(Seq, Change)>> {
         .during("reading uncommitted changes")
 }
 
-fn local_of(change: &Change) -> Result<Option<LocalId>> {
+pub(super) fn local_of(change: &Change) -> Result<Option<LocalId>> {
     let Some(value) = change.value.as_ref().filter(|_| Key::is_extent(&change.key)) else { return Ok(None) };
     Ok(match base::extent_row(value)?.blob {
         Blob::Local(id) => Some(id),

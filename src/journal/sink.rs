@@ -2,10 +2,13 @@
 //!
 //! Invariant: while a checkpoint is being loaded the journal has no base, so a crash in the middle makes
 //! the next mount load it again.
+//! Invariant: changes of an earlier process that are none of the history that is taken in leave the journal in the
+//! step that first shows it, so that no crash puts them on top of rows they were not made for.
 
 use super::base::{self, Base, BlobDelta};
 use super::db::{During, delete_meta, meta, put_meta};
 use super::queue::Pending;
+use super::salvage;
 use super::{Journal, Result, Shared};
 use crate::log::ids::{Epoch, Slot};
 use crate::log::row::{ExtentRow, Key, Record};
@@ -15,6 +18,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Batches of rows under way to the writer.
 const AHEAD: usize = 3;
@@ -35,6 +39,12 @@ impl Journal {
 }
 
 impl JournalSink {
+    /// What has to be done, once, before the rows become those of another history.
+    fn departure(&self, why: &str) -> Option<salvage::Departure> {
+        let unsettled = self.shared.unsettled.load(Ordering::Acquire);
+        unsettled.then(|| salvage::Departure::new(&self.shared, why))
+    }
+
     fn wait_for(&mut self, left: usize) -> Result<()> {
         while self.under_way.len() > left
             && let Some(first) = self.under_way.pop_front()
@@ -66,7 +76,9 @@ impl RecoverySink for JournalSink {
         self.blobs.lock().clear();
         // What is under way is of a checkpoint that is given up; the reset behind it removes it.
         self.under_way.clear();
-        self.change(&[], |conn| {
+        let departure = self.departure("the session's history does not contain what they were based on");
+        self.change(&[], move |conn| {
+            departure.map_or(Ok(()), |departure| departure.leave(conn))?;
             for name in [meta::BASE, meta::SESSION, meta::CHANGES_FROM, meta::ACCOUNTS_FROM] {
                 delete_meta(conn, name)?;
             }
@@ -89,7 +101,13 @@ impl RecoverySink for JournalSink {
     fn segment(&mut self, epoch: Epoch, slot: Slot, checksum: &Checksum, records: Vec<Record>) -> Result<()> {
         let records = Arc::new(records);
         let (theirs, checksum) = (records.clone(), Some(*checksum));
+        let departure = self.departure(&format!("another writer, of epoch {epoch}, has committed since"));
         self.change(&records, move |conn| {
+            if let Some(departure) = departure
+                && !salvage::is_own(conn, epoch, slot, checksum)?
+            {
+                departure.leave(conn)?;
+            }
             if let Some(base) = Base::read(conn)?.filter(|base| base.slot >= slot) {
                 let what = format!("slot {slot} came after slot {}", base.slot);
                 return Err(LocalError::failed(what));

@@ -4,3 +4,4 @@ mod checkpoint;
 mod helper;
 mod model;
 mod promises;
+mod salvage;

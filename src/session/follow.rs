@@ -22,10 +22,10 @@ impl Session {
         store: Arc<dyn ObjectStore>,
         options: SessionOptions,
     ) -> Result<Arc<Session>> {
-        let (journal, found) = open_journal(&options).await?;
+        let notices = Notices::default();
+        let (journal, found) = open_journal(&options, &notices).await?;
         let follower = Follower::open(store.clone(), &mut journal.sink()).await?;
         let interval = options.follow_interval;
-        let notices = Notices::default();
         let session = Session::assemble(store, journal, None, found.same_boot, options, notices)?;
         session.note_position(&follower);
         session.spawn(&session.stop, follow(Arc::downgrade(&session), follower, interval));

@@ -9,6 +9,7 @@ use super::options::Untold;
 use super::quota::Quota;
 use super::status::Notices;
 use super::{Session, SessionError, SessionOptions, Writer, file};
+use crate::journal::salvage::Salvaged;
 use crate::journal::{Found, Journal, JournalOptions};
 use crate::log::blobs::BlobNames;
 use crate::log::clock::SystemClock;
@@ -17,7 +18,9 @@ use crate::log::ids::Ino;
 use crate::log::lease::LeaseOptions;
 use crate::log::recover::{Lineage, Recovered, recover};
 use crate::log::row::{Key, Record, meta};
+use crate::log::source::LocalKind;
 use crate::store::ObjectStore;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::SystemTime;
@@ -33,8 +36,8 @@ impl Session {
         if options.read_only {
             return Session::start_following(store, options).await;
         }
-        let (journal, found) = open_journal(&options).await?;
         let notices = Notices::default();
+        let (journal, found) = open_journal(&options, &notices).await?;
         let lease = LeaseOptions {
             holder: options.holder.clone(),
             ttl: options.lease_ttl,
@@ -45,15 +48,12 @@ impl Session {
         };
         let recovered = recover(store.clone(), lease, found.base.clone(), &mut journal.sink()).await?;
         journal.writing_as(Some(recovered.lease.epoch()))?;
-        let ours = settle_lineage(&journal, &recovered, &notices)?;
+        settle_lineage(&journal, &found, &recovered, &options, &notices)?;
         journal.bind(recovered.lease.session())?;
         make_root(&journal, options.untold())?;
         let quota = count_for_quota(&journal, options.quota).await?;
         let writer = start_writer(&store, &journal, &recovered, quota)?;
         let session = Session::assemble(store, journal, Some(writer), found.same_boot, options, notices)?;
-        if !ours {
-            session.salvage_content()?;
-        }
         session.start_background();
         Ok(session)
     }
@@ -99,34 +99,43 @@ impl Session {
         session.touched();
         Ok(Arc::new(session))
     }
-
-    /// Content that an earlier mount could not store is not of this history.
-    fn salvage_content(&self) -> Result<()> {
-        let files = self.data.salvage()?;
-        if files > 0 {
-            self.notices.add(format!(
-                "content of {files} files that was never in the store is set aside in {}/salvage",
-                self.options.cache_dir.display()
-            ));
-        }
-        Ok(())
-    }
 }
 
-/// Opens the journal, away from the runtime's threads.
-pub(super) async fn open_journal(options: &SessionOptions) -> Result<(Arc<Journal>, Found)> {
+/// Opens the journal, away from the runtime's threads. One that is damaged makes way for a new one.
+pub(super) async fn open_journal(
+    options: &SessionOptions,
+    notices: &Notices,
+) -> Result<(Arc<Journal>, Found)> {
     let dir = options.cache_dir.clone();
     let sizes = JournalOptions {
         row_cache: 64 << 20,
         piece_cache: 32 << 20,
         piece_store: (options.cache_size / 4).min(256 << 20),
     };
-    let opened = tokio::task::spawn_blocking(move || Journal::open(&dir, sizes)).await;
-    match opened {
-        Ok(opened) => Ok(opened?),
-        // The runtime is being shut down under us.
-        Err(_) => Err(SessionError::Errno(libc::ECANCELED)),
-    }
+    let opened = tokio::task::spawn_blocking(move || open_or_set_aside(&dir, &sizes)).await;
+    // The runtime is being shut down under us.
+    let (opened, damage) = opened.map_err(|_| SessionError::Errno(libc::ECANCELED))??;
+    damage.into_iter().for_each(|notice| notices.add(notice));
+    Ok(opened)
+}
+
+type Opened = (Arc<Journal>, Found);
+
+/// The journal, and what to tell where a damaged one was in its place.
+fn open_or_set_aside(dir: &Path, sizes: &JournalOptions) -> Result<(Opened, Option<String>)> {
+    let error = match Journal::open(dir, sizes.clone()) {
+        Ok(opened) => return Ok((opened, None)),
+        Err(error) if error.kind == LocalKind::Damaged => error,
+        Err(error) => return Err(error.into()),
+    };
+    let aside = Journal::set_aside(dir, &error.message)?;
+    let notice = format!(
+        "{error}; it is set aside in {}, and the session is loaded from the store: everything acknowledged is \
+         there; what else was not stored yet is lost where `cwdfs salvage --list {}` cannot read it",
+        aside.display(),
+        dir.display()
+    );
+    Ok((Journal::open(dir, sizes.clone())?, Some(notice)))
 }
 
 /// Counts what the session holds, away from the runtime's threads.
@@ -164,9 +173,14 @@ fn start_writer(
     })
 }
 
-/// Keeps or sets aside what an earlier mount here changed and did not commit. Whether local content that
-/// was not captured may be kept, too.
-fn settle_lineage(journal: &Journal, recovered: &Recovered, notices: &Notices) -> Result<bool> {
+/// Keeps or sets aside what an earlier mount here changed and did not commit.
+fn settle_lineage(
+    journal: &Journal,
+    found: &Found,
+    recovered: &Recovered,
+    options: &SessionOptions,
+    notices: &Notices,
+) -> Result<()> {
     for warning in &recovered.warnings {
         notices.add(warning.clone());
     }
@@ -176,20 +190,23 @@ fn settle_lineage(journal: &Journal, recovered: &Recovered, notices: &Notices) -
             if kept > 0 {
                 tracing::info!(rows = kept, "changes of an earlier mount here are sent now");
             }
-            return Ok(true);
+            return Ok(());
         }
         Lineage::New => "the store holds no session",
         Lineage::Store => "the session's history does not contain what they were based on",
         Lineage::LocalDiverged => "another writer has committed since",
     };
-    let salvaged = journal.salvage_changes(why)?;
-    if salvaged > 0 {
-        notices.add(format!(
-            "{salvaged} changed rows that were never in the store are set aside in the cache folder's salvage/, \
-             because {why}"
-        ));
-    }
-    Ok(false)
+    let successor = recovered.before.as_ref().filter(|(epoch, _)| found.writer != Some(*epoch));
+    let salvaged = journal.salvage_changes(why, successor.map(|(_, holder)| holder.as_str()))?;
+    let Some(Salvaged { folder, changes, images }) = salvaged else { return Ok(()) };
+    let by = successor.map(|(_, holder)| format!(" ({holder})")).unwrap_or_default();
+    notices.add(format!(
+        "{changes} changed rows and the content of {images} files, never in the store, are set aside in {}, because \
+         {why}{by}: `cwdfs salvage --list {1}` shows and `--to DIR` copies them",
+        folder.display(),
+        options.cache_dir.display()
+    ));
+    Ok(())
 }
 
 /// Makes the root, and what goes with a session, where there is none.

@@ -91,6 +91,11 @@ impl World {
         &self.endpoint
     }
 
+    /// The URL of the store itself, past the relay.
+    pub fn direct_endpoint(&self) -> String {
+        seaweed::shared().endpoint()
+    }
+
     /// A second client whose requests go through the relay too: what the same bytes cost without cwdfs.
     pub fn relayed_witness(&self) -> Witness {
         Witness::new(&self.endpoint, seaweed::ACCESS_KEY, seaweed::SECRET_KEY, BUCKET, &self.prefix)

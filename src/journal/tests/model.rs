@@ -144,7 +144,7 @@ impl Run {
         }
         // A base with no slot yet names no chosen ones: recovery then does without these.
         if committed.is_none() && landed > 0 {
-            self.journal.salvage_changes("the base does not say").unwrap();
+            self.journal.salvage_changes("the base does not say", None).unwrap();
             self.states = vec![self.base.clone()];
             self.seqs = vec![0];
             return Ok(());

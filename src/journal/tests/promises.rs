@@ -196,7 +196,7 @@ fn a_second_process_is_refused_and_a_damaged_database_can_be_set_aside() {
     let damaged = Journal::open(dir.path(), options()).err().unwrap();
     assert_eq!(damaged.kind, LocalKind::Damaged, "{damaged}");
     assert!(damaged.message.contains("journal.db"), "{damaged}");
-    let aside = Journal::set_aside(dir.path()).unwrap();
+    let aside = Journal::set_aside(dir.path(), "it was damaged").unwrap();
     assert!(aside.join("journal.db").exists());
     open(dir.path());
 }
@@ -220,23 +220,6 @@ fn a_full_database_refuses_new_changes_and_loses_none() {
     journal.apply(vec![inode(5, 1)]).unwrap();
     drop(journal);
     assert_eq!(open(dir.path()).1.uncommitted, 2);
-}
-
-#[test]
-fn salvaged_changes_lie_in_a_folder_that_a_person_can_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let (journal, _) = open(dir.path());
-    let bytes = Bytes::from_static(b"precious");
-    let id = journal.put_local(bytes.clone()).unwrap();
-    journal.apply(vec![Record::put(&extent_key(5, 0), &local_extent(id, &bytes))]).unwrap();
-    assert_eq!(journal.salvage_changes("fenced").unwrap(), 1);
-    assert_eq!(journal.uncommitted(), Default::default());
-    assert!(journal.seal(100).unwrap().is_none());
-    let folder = std::fs::read_dir(dir.path().join("salvage")).unwrap().next().unwrap().unwrap().path();
-    assert_eq!(std::fs::read(folder.join("pieces").join(id.0.to_string())).unwrap(), b"precious");
-    assert!(std::fs::read_to_string(folder.join("changes.jsonl")).unwrap().contains("Extent"));
-    assert!(std::fs::read_to_string(folder.join("README")).unwrap().contains("fenced"));
-    journal.apply(vec![inode(5, 1)]).unwrap();
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(super) struct Entered {
     pub lease: Arc<Lease>,
     /// The epoch the lease named before; `None` when there was no lease.
     pub before: Option<Epoch>,
+    /// Its holder.
+    pub holder: Option<String>,
     /// The first writer, whose log holds slot 1.
     pub origin: Epoch,
     /// The checkpoints there are.
@@ -53,6 +55,7 @@ pub(super) async fn enter(store: &Arc<dyn ObjectStore>, options: &LeaseOptions) 
                 taken.map(|(lease, before)| Entered {
                     lease,
                     before: Some(before.epoch),
+                    holder: Some(before.holder),
                     origin,
                     names,
                     fresh: false,
@@ -104,7 +107,7 @@ async fn without_lease(
     let lease = create(store, options, first).await?;
     Ok(lease.map(|lease| {
         let origin = found.origin.unwrap_or(lease.epoch());
-        Entered { lease, before: None, origin, names, fresh, ending: None }
+        Entered { lease, before: None, holder: None, origin, names, fresh, ending: None }
     }))
 }
 

@@ -63,6 +63,8 @@ pub struct Recovered {
     pub next_slot: Slot,
     /// What became of the local journal.
     pub lineage: Lineage,
+    /// Who held the session before, and as which epoch; `None` where there was no lease.
+    pub before: Option<(Epoch, String)>,
     /// Slots applied after the checkpoint.
     pub replayed: u64,
     /// The newest checkpoint there is.
@@ -118,10 +120,19 @@ async fn bring_up(
     options: &LeaseOptions,
 ) -> Result<Recovered, LogError> {
     let lease = entered.lease.clone();
+    let before = entered.before.zip(entered.holder.clone());
     if entered.fresh {
         super::blocking::blocking(|| sink.reset())?;
         let (lineage, checkpoint, warnings) = (Lineage::New, None, Vec::new());
-        return Ok(Recovered { lease, next_slot: Slot(1), lineage, replayed: 0, checkpoint, warnings });
+        return Ok(Recovered {
+            lease,
+            next_slot: Slot(1),
+            lineage,
+            before,
+            replayed: 0,
+            checkpoint,
+            warnings,
+        });
     }
     let Start { at, listed, local_used, loaded, warnings } =
         base::start(store, &entered, local.as_ref(), sink).await?;
@@ -135,7 +146,8 @@ async fn bring_up(
         (false, _) => Lineage::Store,
     };
     let checkpoint = entered.names.iter().max().copied();
-    Ok(Recovered { lease, next_slot: walk.at.1, lineage, replayed: walk.replayed, checkpoint, warnings })
+    let (next_slot, replayed) = (walk.at.1, walk.replayed);
+    Ok(Recovered { lease, next_slot, lineage, before, replayed, checkpoint, warnings })
 }
 
 #[cfg(test)]

@@ -110,12 +110,6 @@ impl Data {
         })
     }
 
-    /// Sets aside what an earlier mount could not store, which is not of this history; returns how many
-    /// files that were.
-    pub(super) fn salvage(&self) -> Result<usize> {
-        Ok(self.content.salvage()?)
-    }
-
     /// Whether files may be opened in passthrough mode.
     pub(super) fn passes(&self) -> bool {
         self.passthrough && !self.refused.load(Ordering::Acquire)

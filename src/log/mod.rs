@@ -18,6 +18,7 @@ pub mod removal;
 pub mod row;
 pub mod run;
 pub mod segment;
+mod sound;
 pub mod source;
 pub mod summary;
 #[cfg(test)]

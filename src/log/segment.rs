@@ -9,7 +9,7 @@ use super::ids::{Blob, Epoch, LocalId, Slot, keys};
 use super::lease::SessionId;
 use super::row::{ExtentRow, Key, Record, Row};
 use super::run;
-
+use super::sound;
 use super::source::{Checksum, LocalError, Sealed};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -164,7 +164,7 @@ pub fn decode(epoch: Epoch, slot: Slot, bytes: &[u8]) -> Result<Segment, LogErro
     let header = layout.header(&key, bytes, (epoch, slot))?;
     let damaged = |what: &str| LogError::Damaged { key: key.clone(), what: what.to_owned() };
     let rows = run::unpack(layout.stored(bytes), layout.plain_len).map_err(damaged)?;
-    check_rows(&rows).map_err(damaged)?;
+    sound::check_all(&rows).map_err(damaged)?;
     if matches!(header.kind, Kind::Seal { .. }) && !(rows.is_empty() && layout.content_len == 0) {
         return Err(damaged("a seal holds nothing"));
     }
@@ -196,27 +196,6 @@ pub fn pieces(segment: &Segment, object: &Bytes) -> Vec<(ExtentRow, Bytes)> {
 pub fn decode_header(epoch: Epoch, slot: Slot, bytes: &[u8]) -> Result<Header, LogError> {
     let key = keys::segment(epoch, slot);
     Layout::of(&key, bytes)?.header(&key, bytes, (epoch, slot))
-}
-
-/// Records that no writer makes: keys of no kind, values that are not their kind's, local pieces.
-fn check_rows(rows: &[Record]) -> Result<(), &'static str> {
-    for row in rows {
-        let key = Key::decode(&row.key).ok_or("a record has a key of no known kind")?;
-        let Some(value) = &row.value else { continue };
-        let sound = match key {
-            Key::Meta { .. } | Key::Xattr { .. } | Key::Link { .. } => true,
-            Key::Inode { .. } => super::row::InodeRow::decode(value).is_ok(),
-            Key::Dentry { .. } => super::row::DentryRow::decode(value).is_ok(),
-            Key::View { .. } => super::row::ViewRow::decode(value).is_ok(),
-            Key::Extent { .. } => {
-                ExtentRow::decode(value).is_ok_and(|extent| !matches!(extent.blob, Blob::Local(_)))
-            }
-        };
-        if !sound {
-            return Err("a record's value cannot be read");
-        }
-    }
-    Ok(())
 }
 
 /// Where the parts of a segment lie, its checksum verified.

@@ -21,6 +21,14 @@ pub struct History {
     changed: BTreeMap<Id, usize>,
 }
 
+/// What a crash left.
+pub struct Recovered {
+    /// After which operation.
+    at: usize,
+    /// The tree as it was found.
+    pub model: Model,
+}
+
 impl History {
     pub fn new(model: &Model) -> History {
         History {
@@ -73,8 +81,26 @@ impl History {
     }
 
     /// The state that a crash left, with the content that was found.
-    pub fn recovered(&self, found: &BTreeMap<String, Found>) -> Option<Model> {
-        (self.acked..self.states.len()).rev().find_map(|k| self.fits(k, found))
+    pub fn recovered(&self, found: &BTreeMap<String, Found>) -> Option<Recovered> {
+        let states = (self.acked..self.states.len()).rev();
+        let mut fitting = states.filter_map(|at| Some(Recovered { at, model: self.fits(at, found)? }));
+        fitting.next()
+    }
+
+    /// What was recovered came from the local journal: of what the store does not have, the next crash may still
+    /// take a part.
+    pub fn goes_on_from(self, recovered: &Recovered) -> History {
+        let History { states, acked, safe, moved, changed } = self;
+        let since = |at: usize| at.saturating_sub(acked).min(recovered.at - acked);
+        let mut states: Vec<Model> = states.into_iter().take(recovered.at + 1).skip(acked).collect();
+        states.push(recovered.model.clone());
+        History {
+            states,
+            acked: 0,
+            safe: safe.into_iter().map(|(id, at)| (id, since(at))).collect(),
+            moved: moved.into_iter().map(|(id, at)| (id, at.into_iter().map(since).collect())).collect(),
+            changed: changed.into_iter().map(|(id, at)| (id, since(at))).collect(),
+        }
     }
 
     fn fits(&self, k: usize, found: &BTreeMap<String, Found>) -> Option<Model> {

@@ -152,7 +152,11 @@ impl Pair {
                     let wrong = check::differences(&self.model, &found);
                     panic!("{op:?}: no state that may be there: against the newest, {wrong:#?}");
                 };
-                self.start_anew(recovered);
+                self.model = recovered.model.clone();
+                let before = std::mem::replace(&mut self.history, History::new(&self.model));
+                if *how == Crash::KeepCache {
+                    self.history = before.goes_on_from(&recovered);
+                }
             }
             other => unreachable!("{other:?} is a change of names"),
         }
@@ -194,7 +198,7 @@ impl Pair {
         }
     }
 
-    /// After a remount: this is the state, and all of it is in the store or will be.
+    /// After a clean end: this is the state, and all of it is in the store.
     fn start_anew(&mut self, model: Model) {
         self.model = model;
         self.history = History::new(&self.model);

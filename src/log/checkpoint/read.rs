@@ -4,6 +4,7 @@ use super::format::{BLOCK_HEADER, END, HEADER, Header, MAX_BLOCK, damaged, take}
 use crate::log::LogError;
 use crate::log::records;
 use crate::log::row::{KeyBytes, Record};
+use crate::log::sound;
 
 /// Turns a checkpoint's bytes, fed piece by piece, into its rows. Only after [`Reader::finish`] has agreed
 /// is it certain that the rows were all of them.
@@ -86,6 +87,7 @@ impl Reader {
         let whole = BLOCK_HEADER + packed;
         let Some(bytes) = self.rest().get(..whole) else { return Ok(None) };
         let records = unpack(&self.key, self.blocks, bytes)?;
+        sound::check_all(&records).map_err(|what| damaged(&self.key, what))?;
         let mut last = self.last.take();
         for record in &records {
             if last.as_ref().is_some_and(|last| *last >= record.key) {

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::log::LogError;
-use crate::log::ids::{Epoch, Slot};
+use crate::log::ids::{Epoch, Ino, Slot};
 use crate::log::lease::SessionId;
-use crate::log::row::Record;
+use crate::log::row::{Key, Record};
 use proptest::prelude::*;
 
 const EPOCH: Epoch = Epoch { counter: 3, nonce: 7 };
@@ -43,7 +43,8 @@ fn read(bytes: &[u8], step: usize) -> Result<(Header, Vec<Record>), LogError> {
 
 fn many(n: u32) -> Vec<Record> {
     let value = |i: u32| (!i.is_multiple_of(7)).then(|| blake3::hash(&i.to_le_bytes()).as_bytes().repeat(3));
-    (0..n).map(|i| Record { key: i.to_be_bytes().to_vec(), value: value(i) }).collect()
+    let key = |i: u32| Key::Xattr { ino: Ino(1 + u64::from(i)), name: b"user.x".to_vec() };
+    (0..n).map(|i| Record { key: key(i).encode(), value: value(i) }).collect()
 }
 
 fn must_be_damaged(bytes: &[u8], what: &str) {

@@ -7,6 +7,7 @@ use crate::log::LogError;
 use crate::log::blocking::blocking;
 use crate::log::ids::Slot;
 use crate::log::segment::{self, Encoded, Header, Kind};
+use crate::log::sound;
 use crate::log::source::{ChosenSlot, LocalError, Seq};
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,6 +109,7 @@ impl Sealer {
         let last_seq = sealed.last_seq;
         let header = self.header();
         let encoded = segment::encode(&header, sealed).map_err(Failure::Encode)?;
+        debug_assert_eq!(sound::check_all(&encoded.records), Ok(()), "{:?}", encoded.records);
         let chosen = ChosenSlot {
             epoch: header.epoch,
             slot: header.slot,

@@ -37,6 +37,7 @@ mod promises;
 mod random_io;
 mod relay;
 mod resume;
+mod rig;
 mod salvage;
 mod ships_its_size;
 mod succession;

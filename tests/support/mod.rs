@@ -7,6 +7,7 @@ pub mod container;
 pub mod disk;
 pub mod machine;
 pub mod mount;
+pub mod network;
 pub mod ran;
 pub mod relay;
 pub mod seaweed;

@@ -37,9 +37,32 @@ child=$!
 wait $child
 "#;
 
+/// The same, and starts it again on its data whenever it has ended, but not while the file `down` is there.
+const REVIVER: &str = r#"
+weed=$1; dir=$2; shift 2
+trap '' INT
+exec 3<&0
+live() {
+  while :; do
+    if [ ! -e "$dir/down" ]; then
+      "$weed" "$@" >>"$dir/weed.log" 2>&1 </dev/null 3<&- &
+      echo $! >"$dir/pid.new" && mv "$dir/pid.new" "$dir/pid"
+      wait $!
+    fi
+    sleep 0.05
+  done
+}
+live "$@" &
+living=$!
+read -r _ <&3
+kill -KILL $living; kill -KILL "$(cat "$dir/pid")"
+rm -rf "$dir" || { sleep 1; rm -rf "$dir"; }
+"#;
+
 /// A running server.
 pub struct Seaweed {
     address: SocketAddr,
+    dir: PathBuf,
     /// The shell that ends the server when this pipe ends.
     _keeper: Child,
 }
@@ -51,13 +74,40 @@ pub fn shared() -> &'static Seaweed {
 }
 
 impl Seaweed {
+    /// The server of one test, which can be killed; it goes when this is dropped.
+    pub fn own() -> Seaweed {
+        Seaweed::start_with(REVIVER)
+    }
+
+    /// Kills the server, SIGKILL, so that it stays away until [`Seaweed::revive`].
+    pub fn kill(&self) {
+        std::fs::write(self.dir.join("down"), "").expect("a file");
+        let pid = std::fs::read_to_string(self.dir.join("pid")).expect("its process id");
+        let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill SeaweedFS");
+    }
+
+    /// Lets the killed server start again on the data that it has.
+    pub fn revive(&self) {
+        std::fs::remove_file(self.dir.join("down")).expect("it was killed");
+    }
+
+    /// Waits until it stores objects.
+    pub fn wait_until_up(&mut self) {
+        self.wait().unwrap_or_else(|reason| panic!("SeaweedFS: {reason}"));
+    }
+
     /// Starts a server and waits until it stores objects.
     fn start() -> Seaweed {
+        Seaweed::start_with(KEEPER)
+    }
+
+    fn start_with(script: &str) -> Seaweed {
         let weed = weed();
         let mut reasons = Vec::new();
         // Another program may take a port between our look and the server's start.
         for attempt in 0..3 {
-            match Seaweed::try_start(&weed, attempt) {
+            match Seaweed::try_start(&weed, script, attempt) {
                 Ok(server) => return server,
                 Err(reason) => reasons.push(reason),
             }
@@ -65,14 +115,19 @@ impl Seaweed {
         panic!("SeaweedFS ({}) did not start: {}", weed.display(), reasons.join("\n---\n"));
     }
 
-    fn try_start(weed: &Path, attempt: u32) -> Result<Seaweed, String> {
-        let dir = std::env::temp_dir().join(format!("cwdfs-seaweed-{}-{attempt}", std::process::id()));
+    fn try_start(weed: &Path, script: &str, attempt: u32) -> Result<Seaweed, String> {
+        static SERVERS: AtomicU32 = AtomicU32::new(0);
+        let number = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("cwdfs-seaweed-{}-{number}-{attempt}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(dir.join("data")).expect("a directory for SeaweedFS");
         std::fs::write(dir.join("s3.json"), identities()).expect("the configuration of SeaweedFS");
         let [s3, master, volume, filer] = free_ports();
         let mut keeper = Command::new("sh");
-        keeper.args(["-c", KEEPER, "keeper"]).arg(weed).arg(&dir).arg("server");
+        keeper.args(["-c", script, "keeper"]).arg(weed).arg(&dir).arg("server");
         keeper.args(["-ip=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024"]);
+        // A master that was killed looks for others so long before it goes on alone.
+        keeper.arg("-master.electionTimeout=1s");
         keeper.args(["-volume.max=1000", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
         // What was deleted or written over takes room until then: long runs would fill the disk.
         keeper.arg("-master.vacuumIntervalSeconds=60");
@@ -85,7 +140,7 @@ impl Seaweed {
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let keeper = keeper.spawn().map_err(|error| format!("sh: {error}"))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, s3));
-        let mut server = Seaweed { address, _keeper: keeper };
+        let mut server = Seaweed { address, dir: dir.clone(), _keeper: keeper };
         match server.wait() {
             Ok(()) => Ok(server),
             Err(reason) => {

@@ -2,9 +2,10 @@
 //! and hosts, each with a cache directory and a mount point of its own.
 
 use super::mount::Mount;
-use super::ran::Ran;
+use super::network::{Network, Segment};
+use super::ran::{Ran, run_by};
 use super::relay::Relay;
-use super::seaweed;
+use super::seaweed::{self, Seaweed};
 use super::witness::Witness;
 use std::ffi::OsStr;
 use std::fs;
@@ -62,18 +63,31 @@ impl World {
         world
     }
 
+    /// A world over a server of its own, whose hosts have networks of their own.
+    pub fn over(name: &str, server: &Seaweed, network: &Network) -> World {
+        let relay = Relay::start_at(network.address(), server.address()).expect("a relay");
+        let world = World::at(name, server, Some(relay));
+        world.witness.create_bucket();
+        world
+    }
+
     fn make(name: &str, relayed: bool) -> World {
         let server = seaweed::shared();
+        let relay = relayed.then(|| Relay::start(server.address()).expect("a relay"));
+        let world = World::at(name, server, relay);
+        // Once: a SeaweedFS that two clients ask at once for the same bucket may not know it for minutes.
+        static BUCKET_MADE: Once = Once::new();
+        BUCKET_MADE.call_once(|| world.witness.create_bucket());
+        world
+    }
+
+    fn at(name: &str, server: &Seaweed, relay: Option<Relay>) -> World {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let prefix = format!("{name}-{:x}", now.as_micros());
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&prefix);
         fs::create_dir_all(&dir).expect("a directory for the test");
         let witness =
             Witness::new(&server.endpoint(), seaweed::ACCESS_KEY, seaweed::SECRET_KEY, BUCKET, &prefix);
-        // Once: a SeaweedFS that two clients ask at once for the same bucket may not know it for minutes.
-        static BUCKET_MADE: Once = Once::new();
-        BUCKET_MADE.call_once(|| witness.create_bucket());
-        let relay = relayed.then(|| Relay::start(server.address()).expect("a relay"));
         let endpoint = relay.as_ref().map_or_else(|| server.endpoint(), Relay::endpoint);
         World {
             witness,
@@ -109,7 +123,8 @@ impl World {
     /// A machine by name: the same name is the same machine.
     pub fn host(&self, name: &str) -> Host<'_> {
         let (cache, mountpoint) = (self.dir.join(name).join("cache"), self.mounts.join(name).join("mnt"));
-        let host = Host { world: self, cache, mountpoint, program: binary(), home: self.dir.clone() };
+        let (program, home) = (binary(), self.dir.clone());
+        let host = Host { world: self, cache, mountpoint, program, home, segment: None };
         fs::create_dir_all(&host.mountpoint).expect("a mount point");
         host
     }
@@ -117,7 +132,8 @@ impl World {
     /// The machine of the user whose home this is, who runs `program`.
     pub fn host_of(&self, program: PathBuf, home: &Path) -> Host<'_> {
         let (cache, mountpoint) = (home.join("cache"), home.join("mnt"));
-        let host = Host { world: self, cache, mountpoint, program, home: home.to_owned() };
+        let home = home.to_owned();
+        let host = Host { world: self, cache, mountpoint, program, home, segment: None };
         fs::create_dir_all(&host.mountpoint).expect("a mount point");
         host
     }
@@ -182,9 +198,15 @@ pub struct Host<'w> {
     pub mountpoint: PathBuf,
     program: PathBuf,
     home: PathBuf,
+    segment: Option<Segment>,
 }
 
 impl<'w> Host<'w> {
+    /// The same machine, behind this piece of network.
+    pub fn behind(self, segment: Segment) -> Host<'w> {
+        Host { segment: Some(segment), ..self }
+    }
+
     /// Mounts the world's session here, as a child in the foreground, and returns when it answers.
     #[track_caller]
     pub fn mount(&self, options: &[&str]) -> Mount<'w> {
@@ -224,7 +246,10 @@ impl<'w> Host<'w> {
     pub fn command(&self, command: &str) -> Command {
         let mut run = self.world.command_of(&self.program, &self.home);
         run.arg(command);
-        run
+        match &self.segment {
+            Some(segment) => run_by(segment.runner(), &run),
+            None => run,
+        }
     }
 
     /// Deletes everything this machine has kept.

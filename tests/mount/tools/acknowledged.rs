@@ -250,7 +250,7 @@ impl<'w> Losses<'w> {
     fn lose(&mut self, mount: &Mount<'w>, record: &Record, databases: &[&str]) -> usize {
         let worked = record.wait(databases, self.random.random_range(2..=6));
         std::thread::sleep(Duration::from_millis(self.random.random_range(0..150)));
-        let under_way = |seen: &Seen| carries_changes(seen) && seen.fate == Fate::UnderWay;
+        let under_way = |seen: &Seen| seen.carries_changes() && seen.fate == Fate::UnderWay;
         let end = Instant::now() + LIMIT;
         while !self.world.relay().seen().iter().any(under_way) && worked.is_ok() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
@@ -259,13 +259,6 @@ impl<'w> Losses<'w> {
         // After the kill, so that a failure does not leave anybody waiting.
         worked.unwrap_or_else(|why| panic!("{why}"));
         let seen = self.world.relay().seen();
-        let cut = |seen: &Seen| matches!(seen.fate, Fate::UnderWay | Fate::Dropped | Fate::AnswerLost);
-        seen.iter().filter(|s| carries_changes(s) && cut(s)).count()
+        seen.iter().filter(|s| s.carries_changes() && s.is_unanswered()).count()
     }
-}
-
-/// Whether it was to store a segment, or content that one refers to.
-fn carries_changes(seen: &Seen) -> bool {
-    let key = &seen.request.key;
-    seen.request.kind.changes_the_store() && (key.contains("/.cwdfs/log/") || key.contains("/.cwdfs/data/"))
 }

@@ -22,7 +22,7 @@ pub use request::{Kind, Request};
 use pace::Pace;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -73,6 +73,20 @@ pub struct Seen {
     pub down: u64,
 }
 
+impl Seen {
+    /// Whether it was to store a segment, or content that one refers to.
+    pub fn carries_changes(&self) -> bool {
+        let key = &self.request.key;
+        self.request.kind.changes_the_store()
+            && (key.contains("/.cwdfs/log/") || key.contains("/.cwdfs/data/"))
+    }
+
+    /// Whether its client has no answer.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self.fate, Fate::UnderWay | Fate::Dropped | Fate::AnswerLost)
+    }
+}
+
 type Pick = Box<dyn Fn(&Request) -> bool + Send>;
 
 struct Rule {
@@ -116,7 +130,12 @@ pub struct Relay {
 impl Relay {
     /// Starts a relay on a free port of 127.0.0.1 in front of `upstream`.
     pub fn start(upstream: SocketAddr) -> io::Result<Relay> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Relay::start_at(Ipv4Addr::LOCALHOST, upstream)
+    }
+
+    /// Starts a relay on a free port of this address in front of `upstream`.
+    pub fn start_at(address: Ipv4Addr, upstream: SocketAddr) -> io::Result<Relay> {
+        let listener = TcpListener::bind((address, 0))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             upstream,
@@ -135,7 +154,7 @@ impl Relay {
         Ok(Relay { address, shared, acceptor: Some(acceptor) })
     }
 
-    /// Where clients connect: `http://127.0.0.1:PORT`.
+    /// Where clients connect: `http://ADDRESS:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -1,0 +1,19 @@
+//! The real thing, killed: processes work in a real mount on a machine with a network of its own, and note what
+//! they do outside of it; then the daemon, its machine, the relay or the store is killed, the session is mounted
+//! elsewhere, and what is there is held against what they noted.
+//!
+//! - `ops`: what a process does, one system call at a time, and how it is noted
+//! - `worker`: the processes that do it, drawn from the seed
+//! - `names`: the names that there are after some of it
+//! - `history`: what a process noted, and what of it was acknowledged
+//! - `found`: what another mount shows
+//! - `judge`: whether that is a state that everything acknowledged is in
+//! - `kill`: rounds of all this
+
+mod found;
+mod history;
+mod judge;
+mod kill;
+mod names;
+mod ops;
+mod worker;

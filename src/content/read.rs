@@ -16,7 +16,8 @@ use futures::stream::{StreamExt, TryStreamExt};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Files from this size on are fetched into their image, smaller ones are read from chunks of blobs.
+/// Files from this size on are fetched into their image, and so are those in large pieces, which are in no chunk; others
+/// are read from chunks of blobs.
 const LARGE: u64 = 4 << 20;
 
 /// What is fetched at once for a reader that jumps, and for one that goes in order.
@@ -102,7 +103,7 @@ impl File {
 
     async fn complete(self: &Arc<Self>, mut plan: Plan) -> Result<Bytes, ContentError> {
         let outside = std::mem::take(&mut plan.outside);
-        if plan.size < LARGE {
+        if plan.size < LARGE && !self.is_in_large_pieces(&outside)? {
             for range in outside {
                 for (at, bytes) in self.fetch(range).await? {
                     plan.put(at, &bytes);
@@ -112,7 +113,8 @@ impl File {
         }
         let end = plan.offset + plan.buf.len() as u64;
         let in_order = self.went_on(plan.offset, plan.buf.len() as u64);
-        let step = if in_order { STRIDE } else { STEP };
+        // What is damaged in a file that is not large costs its own step only.
+        let step = if in_order && plan.size >= LARGE { STRIDE } else { STEP };
         let mut outside: Ranges = outside.into_iter().collect();
         loop {
             let Some(range) = outside.iter().next() else { break };
@@ -130,6 +132,16 @@ impl File {
         }
         self.core.relieve();
         Ok(plan.buf.freeze())
+    }
+
+    fn is_in_large_pieces(&self, ranges: &[Range<u64>]) -> Result<bool, ContentError> {
+        for range in ranges {
+            let extents = self.core.rows.extents(self.ino, range.clone())?;
+            if extents.iter().any(|(_, extent)| extent.piece_len as usize > SMALL_PIECE) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Puts what was fetched of `wanted` into a plan. Another fetch may have brought the rest into the image

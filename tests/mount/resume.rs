@@ -94,6 +94,34 @@ fn what_was_closed_one_by_one_is_not_fetched_one_by_one() {
 }
 
 #[test]
+fn what_was_read_once_is_fetched_once_and_is_here_when_the_store_is_away() {
+    let world = World::with_relay("read-once");
+    let sizes = [3_000, 60_000, 300_000, 900_000, 3_000_000, 6_000_000];
+    let mount = world.host("a").mount(&["--no-publish"]);
+    for size in sizes {
+        work::write_closed(&mount.path(size.to_string()), &noise(size, size as u64)).expect("write");
+    }
+    mount.unmount();
+    let mount = world.host("b").mount(&["--no-publish", "--timeout", "5s"]);
+    world.relay().reset();
+    let all = |when: &str| {
+        for size in sizes {
+            let found =
+                fs::read(mount.path(size.to_string())).unwrap_or_else(|e| panic!("{when}: {size}: {e}"));
+            assert!(found == noise(size, size as u64), "{when}: the file of {size} bytes differs");
+        }
+    };
+    all("cold");
+    let (content, down) = (sizes.iter().sum::<usize>() as u64, world.relay().bytes().1);
+    assert!(down < content * 3 / 2, "{down} bytes were fetched of {content}");
+    world.relay().cut();
+    fs::write("/proc/sys/vm/drop_caches", "1").expect("drop what the kernel has");
+    all("without the store");
+    world.relay().heal();
+    mount.unmount();
+}
+
+#[test]
 fn a_mount_takes_the_same_few_requests_however_many_files_there_are() {
     let world = World::with_relay("mount-requests");
     let mount = world.host("a").mount(&["--durability", "fsync"]);

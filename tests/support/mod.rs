@@ -9,6 +9,7 @@ pub mod machine;
 pub mod mount;
 pub mod network;
 pub mod ran;
+pub mod reboot;
 pub mod relay;
 pub mod seaweed;
 pub mod story;

@@ -76,6 +76,11 @@ impl<'w> Mount<'w> {
         self.mountpoint.join(name)
     }
 
+    /// Its machine's cache directory.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
     /// The daemon's process id.
     pub fn pid(&self) -> Pid {
         self.pid

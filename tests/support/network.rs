@@ -96,6 +96,14 @@ impl Segment {
         ip(&format!("link set {} down", self.0.link));
     }
 
+    /// Undoes [`Segment::unplug`].
+    pub fn plug(&self) {
+        let Inner { link, address, .. } = &*self.0;
+        ip(&format!("link set {link} up"));
+        // Routes go with a link that goes down.
+        ip(&format!("route replace {address}/32 dev {link}"));
+    }
+
     /// Kills everything that runs on the machine; says how many processes those were.
     pub fn kill_all(&self) -> usize {
         let pids = Ran::of(Command::new("ip").args(["netns", "pids", &self.0.name])).ok().out;

@@ -73,7 +73,7 @@ pub fn as_user<T: Send>(uid: u32, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// On a thread of its own, whose credentials and mounts are its own; its panic is the caller's.
-fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(super) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let result = thread::scope(|scope| scope.spawn(work).join());
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -202,6 +202,11 @@ pub struct Host<'w> {
 }
 
 impl<'w> Host<'w> {
+    /// The same machine with its cache in this directory.
+    pub fn with_cache(self, cache: PathBuf) -> Host<'w> {
+        Host { cache, ..self }
+    }
+
     /// The same machine, behind this piece of network.
     pub fn behind(self, segment: Segment) -> Host<'w> {
         Host { segment: Some(segment), ..self }

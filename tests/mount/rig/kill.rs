@@ -2,11 +2,11 @@
 //!
 //! `CWDFS_TEST_ROUNDS` says how many that count; a round in which nothing was on its way does not.
 
+use super::crew::{Crew, random};
 use super::found::Shown;
 use super::history::{History, Level};
 use super::judge::judge;
-use super::ops::{self, now};
-use super::worker::{Task, make_round};
+use super::ops::now;
 use crate::support::mount::Mount;
 use crate::support::network::{Network, Segment};
 use crate::support::relay::Fate;
@@ -14,19 +14,13 @@ use crate::support::seaweed::Seaweed;
 use crate::support::way::{no_error_logged, seed};
 use crate::support::world::Host;
 use crate::support::{Tree, World, full};
+use rand::Rng;
 use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// How many processes work at once.
-const WORKERS: u64 = 4;
 /// How many machines there are.
 const MACHINES: usize = 3;
-/// How long anything may take that takes a second or two on an idle machine.
-const LIMIT: Duration = Duration::from_secs(200);
 /// How many rounds' directories are kept and compared.
 const KEPT: u64 = 3;
 
@@ -98,11 +92,6 @@ impl Plan {
     }
 }
 
-/// A draw of its own for each purpose, from the run's seed.
-fn random(of: &str) -> StdRng {
-    StdRng::from_seed(*blake3::hash(format!("{} rig {of}", seed()).as_bytes()).as_bytes())
-}
-
 fn rounds() -> usize {
     match std::env::var("CWDFS_TEST_ROUNDS") {
         Ok(rounds) => rounds.parse().expect("CWDFS_TEST_ROUNDS is a number"),
@@ -169,19 +158,13 @@ impl<'w> Rig<'w> {
         let mount = self.host().mount(&plan.options());
         self.same_as_before(&mount);
         self.forget(&mount, round);
-        let dir = mount.path(format!("r{round}"));
-        make_round(&dir);
         mount.flush();
         self.world.relay().reset();
         self.world.relay().set_delay(plan.hold);
-        let tasks: Vec<Task> = (0..WORKERS).map(|worker| self.task(round, worker, &dir)).collect();
         let runner = || self.machines[self.at].segment.runner();
-        let children = Children(tasks.iter().map(|task| task.start(runner())).collect());
-        let notes: Vec<PathBuf> = tasks.into_iter().map(|task| task.notes).collect();
-        let (killed, cut) = self.strike(&mount, plan, &notes, server);
-        children.end();
-        let histories: Vec<History> = notes.iter().map(|notes| History::of(ops::read(notes))).collect();
-        fine_until(killed, &histories, round, plan);
+        let crew = Crew::start(self.world, round, &mount.path(format!("r{round}")), runner);
+        let (killed, cut) = self.strike(&mount, plan, &crew, server);
+        let histories = crew.end(killed);
         if matches!(plan.victim, Victim::Daemon | Victim::Machine) {
             no_error_logged(&mount);
         }
@@ -200,26 +183,12 @@ impl<'w> Rig<'w> {
         cut
     }
 
-    fn task(&self, round: u64, worker: u64, dir: &Path) -> Task {
-        let mut seed = [0; 32];
-        random(&format!("round {round} worker {worker}")).fill(&mut seed);
-        let notes = self.world.local("notes").join(format!("r{round}-w{worker}"));
-        let first = (round * WORKERS + worker) * 1_000_000;
-        Task { seed, dir: dir.to_owned(), notes, worker, first }
-    }
-
     /// Waits for the moment, and kills what is to be killed, the daemon last. Returns when that was, and how many
     /// requests with changes got no answer then.
     #[track_caller]
-    fn strike(
-        &self,
-        mount: &Mount<'_>,
-        plan: &Plan,
-        notes: &[PathBuf],
-        server: &mut Seaweed,
-    ) -> (u64, usize) {
+    fn strike(&self, mount: &Mount<'_>, plan: &Plan, crew: &Crew, server: &mut Seaweed) -> (u64, usize) {
         let relay = self.world.relay();
-        self.wait_acknowledged(mount, notes, plan, plan.acknowledged);
+        crew.wait_acknowledged(mount, plan.level, plan.acknowledged);
         std::thread::sleep(plan.after);
         match plan.victim {
             Victim::Relay => {
@@ -228,7 +197,7 @@ impl<'w> Rig<'w> {
                 std::thread::sleep(plan.away);
                 if !plan.both {
                     relay.heal();
-                    self.wait_acknowledged(mount, notes, plan, 2);
+                    crew.wait_acknowledged(mount, plan.level, 2);
                 }
             }
             Victim::Store => {
@@ -238,7 +207,7 @@ impl<'w> Rig<'w> {
                 if !plan.both {
                     server.revive();
                     server.wait_until_up();
-                    self.wait_acknowledged(mount, notes, plan, 2);
+                    crew.wait_acknowledged(mount, plan.level, 2);
                 }
             }
             Victim::Daemon | Victim::Machine => {}
@@ -273,29 +242,6 @@ impl<'w> Rig<'w> {
             segment.unplug();
         }
         self.world.relay().drop_held();
-    }
-
-    /// Waits until so many more calls that wait have returned.
-    #[track_caller]
-    fn wait_acknowledged(&self, mount: &Mount<'_>, notes: &[PathBuf], plan: &Plan, more: usize) {
-        let count = || -> usize {
-            let histories = notes.iter().map(|notes| History::of(ops::read(notes)));
-            histories.map(|history| history.barriers(plan.level).len()).sum()
-        };
-        let (before, start) = (count(), Instant::now());
-        while count() < before + more {
-            let failed = notes
-                .iter()
-                .filter_map(|notes| History::of(ops::read(notes)).0.last()?.failed.map(|_| notes));
-            let failed: Vec<_> = failed.collect();
-            assert!(
-                failed.is_empty(),
-                "an operation failed: {failed:?}; the daemon:\n{}",
-                tail(&mount.log())
-            );
-            assert!(start.elapsed() < LIMIT, "not {more} more acknowledged within {LIMIT:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 
     /// Waits, not for ever, until something is on its way to the store.
@@ -369,48 +315,5 @@ impl<'w> Rig<'w> {
         let mount = self.host().mount(&["--takeover"]);
         self.same_as_before(&mount);
         mount.unmount();
-    }
-}
-
-/// Nothing may have failed before the kill.
-#[track_caller]
-fn fine_until(killed: u64, histories: &[History], round: u64, plan: &Plan) {
-    for (worker, history) in histories.iter().enumerate() {
-        for entry in &history.0 {
-            let too_early = entry.failed.filter(|(_, at)| *at < killed);
-            assert!(
-                too_early.is_none(),
-                "round {round}, {plan:?}: process {worker} failed before the kill: {entry:?}"
-            );
-        }
-    }
-}
-
-fn tail(log: &str) -> &str {
-    &log[log.ceil_char_boundary(log.len().saturating_sub(6000))..]
-}
-
-/// The processes that work; they end with this, whatever happens.
-struct Children(Vec<Child>);
-
-impl Children {
-    /// Waits until they have ended, which they do when the mount is dead.
-    #[track_caller]
-    fn end(mut self) {
-        let start = Instant::now();
-        while self.0.iter_mut().any(|child| child.try_wait().expect("look at a process").is_none()) {
-            assert!(start.elapsed() < LIMIT, "a process goes on without its mount");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-impl Drop for Children {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            // One that has ended already is what is wanted.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }

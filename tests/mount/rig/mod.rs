@@ -4,16 +4,24 @@
 //!
 //! - `ops`: what a process does, one system call at a time, and how it is noted
 //! - `worker`: the processes that do it, drawn from the seed
+//! - `crew`: those of one round
 //! - `names`: the names that there are after some of it
 //! - `history`: what a process noted, and what of it was acknowledged
 //! - `found`: what another mount shows
 //! - `judge`: whether that is a state that everything acknowledged is in
 //! - `kill`: rounds of all this
+//! - `power`: a machine whose disk loses what was not synced
+//! - `succession`: hosts that fight for one session
+//! - `weather`: a store in every bad state
 
+mod crew;
 mod found;
 mod history;
 mod judge;
 mod kill;
 mod names;
 mod ops;
+mod power;
+mod succession;
+mod weather;
 mod worker;

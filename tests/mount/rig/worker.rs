@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -251,9 +251,4 @@ impl Worker {
         let open: Vec<FileId> = self.open.keys().copied().collect();
         open.choose(&mut self.random).copied()
     }
-}
-
-/// The directory that all processes of a round share.
-pub fn make_round(dir: &Path) {
-    fs::create_dir_all(dir.join("shared")).expect("the round's directories");
 }

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod content;
 pub mod control;
+pub mod fsck;
 pub mod fuse;
 pub mod journal;
 pub mod log;

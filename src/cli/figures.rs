@@ -60,7 +60,11 @@ pub(super) fn status(shared: &Shared) -> Status {
         metrics: shared.metrics.clone(),
         follows_within_seconds: args.read_only.then(|| FOLLOW.as_secs_f64()),
         credentials_expire: shared.access.expiry().map(rfc3339),
-        warnings: session.notices.into_iter().map(|notice| notice.message).collect(),
+        warnings: session
+            .cache_error
+            .into_iter()
+            .chain(session.notices.into_iter().map(|n| n.message))
+            .collect(),
     }
 }
 

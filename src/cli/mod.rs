@@ -18,6 +18,7 @@ pub mod exit;
 mod figures;
 mod finish;
 mod flush;
+mod fsck;
 mod geesefs;
 mod helper;
 mod holders;
@@ -63,6 +64,7 @@ Examples:
   cwdfs inspect demo:sid42                          look inside a session
   cwdfs sessions demo:                              all sessions of a bucket
   cwdfs rm demo:sid42                               delete a session
+  cwdfs fsck demo:sid42                             whether all of it is sound in the store
   cwdfs salvage --list /var/cache/cwdfs             what a succeeded writer had not stored
   cwdfs demo                                        a session killed, wiped and resumed elsewhere
 ";
@@ -89,6 +91,7 @@ enum Command {
     Sessions(sessions::Args),
     Du(du::Args),
     Rm(rm::Args),
+    Fsck(Box<fsck::Args>),
     Salvage(Box<salvage::Args>),
     Demo(demo::Args),
     #[command(visible_alias = "tigrisfs")]
@@ -135,6 +138,7 @@ fn own(args: &[OsString]) -> Result<Exit, Failure> {
         Command::Sessions(args) => sessions::run(&args),
         Command::Du(args) => du::run(&args),
         Command::Rm(args) => rm::run(&args),
+        Command::Fsck(args) => fsck::run(&args),
         Command::Salvage(args) => salvage::run(&args),
         Command::Demo(args) => demo::run(&args),
         // Taken before, but where options of ours come first.

@@ -291,7 +291,7 @@ async fn the_end(shared: &Shared, until: Option<Instant>) -> Response {
 /// What is wrong with this mount, as far as its daemon can tell; asks the store.
 async fn check(shared: &Shared, limit: Duration) -> Vec<String> {
     let session = shared.session.status();
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = shared.session.cache_error().into_iter().collect();
     if let Some(writer) = &session.writer {
         let by = writer.lost_to.as_deref().unwrap_or("unknown");
         match writer.lease {

@@ -2,14 +2,16 @@
 //!
 //! Invariants:
 //! - a record of clean content is written by [`Core::close`] and is gone from the database before anything can
-//!   change that content; it counts only for the same version of the inode, and in the same boot of the
-//!   machine;
+//!   change that content; it counts only for the same version of the inode, in the same boot of the machine, and
+//!   as far as its pieces match their checksums;
 //! - a record of unstored content is written before its upload begins and removed when its rows are applied;
 //!   after a reboot it counts only if the local file was synced.
 
 use super::core::Core;
+use super::fetch::is_right;
 use super::file::File;
 use super::image::Image;
+use super::pool::PoolFile;
 use super::ranges::Ranges;
 use super::{ContentError, Rows};
 use crate::log::ids::Ino;
@@ -18,6 +20,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// The most bytes of an earlier mount's image that are compared with their checksums when its file is first used;
+/// larger ones are fetched again.
+const MOST_VERIFIED: u64 = 1 << 30;
 
 /// The local facts that say which image lies in which file.
 pub const TABLE: &str = "images";
@@ -116,10 +122,21 @@ impl Core {
         if !record.changed && (record.version != row.version || record.size != row.size) {
             return;
         }
+        let valid = set(&record.valid);
+        let valid = match record.changed {
+            true => valid,
+            false => match self.verified(&image, file.ino, row.size, &valid) {
+                Ok(verified) => verified,
+                Err(e) => {
+                    tracing::warn!("cached content of inode {} is not used: {e}", file.ino);
+                    return;
+                }
+            },
+        };
         let mut guard = file.state.lock();
         let state = &mut *guard;
         state.image = Image::Disk(Arc::new(image));
-        state.valid = set(&record.valid);
+        state.valid = valid;
         if record.changed {
             state.dirty = set(&record.dirty);
             state.removed = set(&record.removed);
@@ -128,6 +145,41 @@ impl Core {
             file.noted.store(true, Ordering::Relaxed);
         }
         file.account(&mut guard);
+    }
+
+    /// The part of an earlier mount's image that matches the checksums of the inode's pieces; the rest becomes zeros.
+    fn verified(
+        &self,
+        image: &PoolFile,
+        ino: Ino,
+        size: u64,
+        valid: &Ranges,
+    ) -> Result<Ranges, ContentError> {
+        let mut verified = Ranges::new();
+        if valid.bytes() > MOST_VERIFIED {
+            let what = format!("verify cached content of {} bytes", valid.bytes());
+            return Err(ContentError::Io { what, why: "it is fetched again as it is used".into() });
+        }
+        for (at, extent) in self.rows.extents(ino, 0..size)? {
+            let range = at..at + extent.len;
+            let whole = extent.skip == 0 && extent.len == u64::from(extent.piece_len) && extent.crc.is_some();
+            if !whole || valid.within(range.clone()) != [range.clone()] {
+                continue;
+            }
+            let mut bytes = vec![0; extent.piece_len as usize];
+            image.read(at, &mut bytes)?;
+            if is_right(&extent, &bytes) {
+                verified.insert(range);
+            } else {
+                tracing::warn!("cached content of inode {ino} at {at} is damaged: it is fetched again");
+            }
+        }
+        let mut rest = Ranges::one(0..size);
+        verified.iter().for_each(|range| rest.remove(range));
+        for range in rest.iter() {
+            image.punch(range)?;
+        }
+        Ok(verified)
     }
 
     /// Records all images, for the next mount; returns how many hold unstored content.

@@ -28,6 +28,7 @@ mod restart;
 pub mod salvage;
 mod sink;
 mod snapshot;
+mod sum;
 mod writer;
 
 #[cfg(test)]
@@ -187,6 +188,7 @@ impl Journal {
         let mkdir = |e| LocalError::failed(format!("{}: {e}", dir.display()));
         std::fs::create_dir_all(dir).map_err(mkdir)?;
         let lock = Lock::take(dir)?;
+        sum::verify(dir)?;
         let (conn, existed) = db::open_writer(dir)?;
         let found = restart::look(&conn, existed)?;
         let readers = Readers::new(db::ReaderPath::new(dir));
@@ -307,7 +309,9 @@ impl Drop for Journal {
             && writer.join().is_err()
         {
             tracing::error!("the journal's writer has panicked");
+            return;
         }
+        sum::leave(&self.shared.dir);
     }
 }
 

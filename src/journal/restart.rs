@@ -17,6 +17,9 @@ use rusqlite::Connection;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
+/// Bytes of a database that is checked at each opening, not only after a reboot.
+const SMALL: i64 = 64 << 20;
+
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What names this boot of the machine.
@@ -29,7 +32,7 @@ pub(super) fn this_boot() -> Result<String> {
 pub(super) fn look(conn: &Connection, existed: bool) -> Result<Found> {
     let boot = this_boot()?;
     let same_boot = get_meta::<String>(conn, meta::BOOT)?.as_ref() == Some(&boot);
-    if existed && !same_boot {
+    if existed && (!same_boot || is_small(conn)?) {
         check(conn)?;
     }
     put_meta(conn, meta::BOOT, &boot)?;
@@ -50,6 +53,13 @@ pub(super) fn look(conn: &Connection, existed: bool) -> Result<Found> {
         .during("counting uncommitted changes")?;
     let writer = get_meta(conn, meta::WRITER)?;
     Ok(Found { session, base, writer, uncommitted: uncommitted as u64, same_boot })
+}
+
+/// Whether checking the whole database takes no time to speak of.
+fn is_small(conn: &Connection) -> Result<bool> {
+    let of =
+        |name| conn.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).during("measuring the database");
+    Ok(of("page_count")?.saturating_mul(of("page_size")?) <= SMALL)
 }
 
 /// The last change number that was given out and may still be spoken of.

@@ -22,6 +22,6 @@ mod sound;
 pub mod source;
 pub mod summary;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use error::LogError;

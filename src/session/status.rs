@@ -68,6 +68,8 @@ pub struct Status {
     pub passthrough: bool,
     /// What happened that a person should know, oldest first.
     pub notices: Vec<Notice>,
+    /// Why what changes cannot be kept locally at the moment.
+    pub cache_error: Option<String>,
 }
 
 /// A place in a session's history.
@@ -132,6 +134,17 @@ pub struct Cache {
 }
 
 impl Session {
+    /// Why the cache folder cannot take what changes, if it cannot.
+    pub fn cache_error(&self) -> Option<String> {
+        let dir = &self.options.cache_dir;
+        if !dir.exists() {
+            let what = "is gone: unmount and mount again; what is stored is loaded from the store";
+            return Some(format!("the cache folder {} {what}", dir.display()));
+        }
+        let failure = self.journal.failure()?;
+        Some(format!("the cache folder {} cannot be written: {failure}", dir.display()))
+    }
+
     /// Its state now.
     pub fn status(&self) -> Status {
         let lost = self.alive().is_err();
@@ -157,6 +170,7 @@ impl Session {
             quota: self.quota_status().ok().flatten(),
             passthrough: self.data.passes(),
             notices: self.notices.all(),
+            cache_error: self.cache_error(),
         }
     }
 

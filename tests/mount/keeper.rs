@@ -25,7 +25,7 @@ fn kept(world: &World) -> BTreeMap<String, (u64, u64)> {
 }
 
 /// Waits until nothing is deleted or written below `.cwdfs/` any more.
-fn settle(world: &World) -> BTreeMap<String, (u64, u64)> {
+pub fn settle(world: &World) -> BTreeMap<String, (u64, u64)> {
     let start = Instant::now();
     let mut last = world.witness.keys();
     loop {

@@ -202,6 +202,28 @@ fn a_second_process_is_refused_and_a_damaged_database_can_be_set_aside() {
 }
 
 #[test]
+fn a_bit_that_flips_between_two_mounts_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path());
+    journal.apply((2..500).map(|ino| inode(ino, 1)).collect()).unwrap();
+    drop(journal);
+    drop(open(dir.path()));
+    let path = dir.path().join("journal.db");
+    let sound = std::fs::read(&path).unwrap();
+    for at in [sound.len() / 2, sound.len() - 20, 200] {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 0x20;
+        let sum = std::fs::read(dir.path().join("journal.sum")).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(Journal::open(dir.path(), options()).err().unwrap().kind, LocalKind::Damaged, "byte {at}");
+        std::fs::write(&path, &sound).unwrap();
+        std::fs::write(dir.path().join("journal.sum"), sum).unwrap();
+    }
+    assert_eq!(open(dir.path()).1.uncommitted, 498);
+    // One that was killed leaves no sum, and is believed as far as it can be read.
+}
+
+#[test]
 fn a_full_database_refuses_new_changes_and_loses_none() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open(dir.path());

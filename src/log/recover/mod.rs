@@ -19,6 +19,7 @@ use super::checkpoint::Name;
 use super::error::LogError;
 use super::ids::{Epoch, SessionId, Slot};
 use super::lease::{Ending, Lease, LeaseOptions};
+use super::segment::Segment;
 use super::source::{Checksum, RecoverySink, Seq};
 use crate::store::ObjectStore;
 use base::Start;
@@ -110,6 +111,18 @@ pub(super) async fn enter(
 ) -> Result<(Arc<Lease>, Option<Epoch>, Option<Ending>), LogError> {
     let entered = enter::enter(store, options).await?;
     Ok((entered.lease, entered.before, entered.ending))
+}
+
+/// Reads the segment or seal at a slot; `None` where there is none.
+pub async fn read_slot(
+    store: &dyn ObjectStore,
+    epoch: Epoch,
+    slot: Slot,
+) -> Result<Option<Segment>, LogError> {
+    match fetch(store, epoch, slot).await? {
+        Fetched::Segment(segment) => Ok(Some(*segment)),
+        Fetched::Absent => Ok(None),
+    }
 }
 
 async fn bring_up(

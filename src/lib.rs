@@ -4,6 +4,9 @@
 //! cold read travels fuse -> session -> content -> store. Each folder depends only downwards; `src/README.md`
 //! is the tour.
 
+// One module has it: `fuse::sys`.
+#![deny(unsafe_code)]
+
 pub mod cli;
 pub mod content;
 pub mod control;

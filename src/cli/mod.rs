@@ -39,6 +39,7 @@ mod require;
 mod rm;
 mod running;
 mod salvage;
+mod secrets;
 mod serve;
 mod sessions;
 mod signals;
@@ -106,6 +107,7 @@ fn after_help() -> String {
 
 /// Runs the command that `args` (the program's name first) ask for.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    secrets::keep();
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(called) = helper::called_as(&args) {
         return helper::run(called, &args);

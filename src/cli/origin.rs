@@ -1,7 +1,7 @@
 //! Which store a folder of the cache is of, for commands that are given only the cache. No secrets.
 
 use super::options::MountArgs;
-use super::reach::ReachArgs;
+use super::reach::{ExtraArgs, ReachArgs};
 use crate::store::Location;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -18,15 +18,17 @@ pub struct Origin {
     profile: Option<String>,
     #[serde(default)]
     virtual_host: bool,
+    #[serde(default)]
+    extra: ExtraArgs,
 }
 
 impl Origin {
     /// Notes it in a session's folder.
     pub fn note(args: &MountArgs, folder: &Path) -> io::Result<()> {
-        let ReachArgs { region, profile, virtual_host, .. } = args.reach.clone();
+        let ReachArgs { region, profile, virtual_host, extra, .. } = args.reach.clone();
         // A password may stand in front of the host.
         let endpoint = args.reach.known_endpoint().filter(|endpoint| !endpoint.contains('@'));
-        let origin = Origin { store: args.store.to_string(), endpoint, region, profile, virtual_host };
+        let origin = Origin { store: args.store.to_string(), endpoint, region, profile, virtual_host, extra };
         let new = folder.join("origin.new");
         std::fs::write(&new, serde_json::to_vec_pretty(&origin)?)?;
         std::fs::rename(&new, folder.join(FILE))
@@ -54,6 +56,7 @@ impl Origin {
         reach.region = reach.region.or_else(|| self.region.clone());
         reach.profile = reach.profile.or_else(|| self.profile.clone());
         reach.virtual_host |= self.virtual_host;
+        reach.extra = reach.extra.or(self.extra.clone());
         reach
     }
 }

@@ -6,9 +6,11 @@ use crate::control::registry;
 use crate::fuse::table::{self, Mounted};
 use crate::metrics::Address;
 use crate::store::Location;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,12 +79,27 @@ pub fn cache_folder(args: &MountArgs, key: &str) -> Result<PathBuf, Failure> {
         }
     };
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    let made = made.and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)));
-    made.map_err(|error| {
+    made.and_then(|()| keep_others_out(&folder)).map_err(|error| {
         let what = format!("cache directory {}: {error}; choose another with --cache-dir", folder.display());
         Failure::new(Exit::CannotStart, what)
     })?;
     Ok(folder)
+}
+
+/// Makes a folder its user's alone. Where the cache lies in a place that others can write, one of them may have put
+/// something there first: neither a symlink nor a folder of somebody else is taken.
+fn keep_others_out(folder: &Path) -> io::Result<()> {
+    let opened =
+        rustix::fs::open(folder, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let opened = opened.map_err(|error| match error {
+        Errno::NOTDIR | Errno::LOOP => io::Error::other("it is no directory, or a symlink"),
+        error => error.into(),
+    })?;
+    let owner = rustix::fs::fstat(&opened)?.st_uid;
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other(format!("it belongs to user {owner}")));
+    }
+    Ok(rustix::fs::fchmod(&opened, Mode::RWXU)?)
 }
 
 fn cache_dir(args: &MountArgs) -> Result<PathBuf, Failure> {
@@ -156,6 +173,8 @@ fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -193,5 +212,26 @@ mod tests {
         let Ok(crate::cli::Command::Mount(args)) = cli.map(|cli| cli.command) else { panic!("it parses") };
         assert_eq!(cache_folder(&args, key).expect("a folder"), folder);
         assert_eq!(fs::metadata(&folder).expect("it is there").permissions().mode() & 0o777, 0o700);
+        // What somebody else may have put there.
+        let (elsewhere, refused) =
+            (dir.path().join("elsewhere"), || cache_folder(&args, key).expect_err("refused"));
+        fs::rename(&folder, &elsewhere).expect("rename");
+        fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o755)).expect("chmod");
+        std::os::unix::fs::symlink(&elsewhere, &folder).expect("a symlink");
+        assert!(refused().line().contains("symlink"), "{}", refused().line());
+        assert_eq!(
+            fs::metadata(&elsewhere).expect("it").permissions().mode() & 0o777,
+            0o755,
+            "it was not touched"
+        );
+        fs::remove_file(&folder).expect("rm");
+        fs::write(&folder, "x").expect("a file");
+        refused();
+        if rustix::process::geteuid().is_root() {
+            fs::remove_file(&folder).expect("rm");
+            fs::create_dir(&folder).expect("mkdir");
+            std::os::unix::fs::chown(&folder, Some(4242), None).expect("chown");
+            assert!(refused().line().contains("belongs to user 4242"), "{}", refused().line());
+        }
     }
 }

@@ -4,10 +4,12 @@ use super::exit::Failure;
 use super::options::Fencing;
 use super::values;
 use crate::store::{
-    self, Access, Gate, Location, ObjectStore, Opened, S3Options, Stats, StoreOptions, Unfenced,
+    self, Access, Encryption, Extra, Gate, Location, ObjectStore, Opened, S3Options, Stats, StoreOptions,
+    Unfenced,
 };
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +40,82 @@ pub struct ReachArgs {
         num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
         value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
     pub virtual_host: bool,
+
+    #[command(flatten)]
+    pub extra: ExtraArgs,
+}
+
+/// What goes with requests beyond what they ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub struct ExtraArgs {
+    /// How the store encrypts what is written; without it, as the bucket says
+    #[arg(long, env = "CWDFS_SSE", value_name = "KIND", help_heading = STORE)]
+    pub sse: Option<Sse>,
+
+    /// The KMS key that it encrypts with; without it, the account's for S3
+    #[arg(long, env = "CWDFS_SSE_KMS_KEY_ID", value_name = "ID", help_heading = STORE)]
+    pub sse_kms_key_id: Option<String>,
+
+    /// The account that the bucket must belong to
+    #[arg(long, env = "CWDFS_EXPECTED_BUCKET_OWNER", value_name = "ACCOUNT", help_heading = STORE)]
+    pub expected_bucket_owner: Option<String>,
+
+    /// Requests and downloads are charged to who asks, not to the bucket's owner
+    #[arg(long, env = "CWDFS_REQUESTER_PAYS", help_heading = STORE, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true)]
+    pub requester_pays: bool,
+}
+
+/// A kind of encryption on the server's side, in the words of the AWS command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum Sse {
+    /// With keys of the store (SSE-S3)
+    #[value(name = "AES256", alias = "aes256")]
+    Aes256,
+    /// With a key of the key management service (SSE-KMS)
+    #[value(name = "aws:kms")]
+    Kms,
+    /// The same in two layers (DSSE-KMS)
+    #[value(name = "aws:kms:dsse")]
+    KmsTwice,
+}
+
+impl ExtraArgs {
+    /// As the store takes them. A key alone says that there is one.
+    fn extra(&self) -> Extra {
+        let key = self.sse_kms_key_id.clone();
+        let encryption = match self.sse {
+            Some(Sse::Aes256) => Some(Encryption::Aes256),
+            Some(Sse::Kms) => Some(Encryption::Kms { key, twice: false }),
+            Some(Sse::KmsTwice) => Some(Encryption::Kms { key, twice: true }),
+            None => key.map(|key| Encryption::Kms { key: Some(key), twice: false }),
+        };
+        let bucket_owner = self.expected_bucket_owner.clone();
+        Extra { encryption, bucket_owner, requester_pays: self.requester_pays }
+    }
+
+    fn words(&self) -> Vec<String> {
+        let sse = self.sse.and_then(|sse| Some(sse.to_possible_value()?.get_name().to_owned()));
+        let named = [
+            ("sse", &sse),
+            ("sse-kms-key-id", &self.sse_kms_key_id),
+            ("expected-bucket-owner", &self.expected_bucket_owner),
+        ];
+        let given =
+            named.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?)));
+        given.chain(self.requester_pays.then(|| "--requester-pays".to_owned())).collect()
+    }
+
+    /// These, and `others` where these say nothing.
+    pub fn or(self, others: ExtraArgs) -> ExtraArgs {
+        ExtraArgs {
+            sse: self.sse.or(others.sse),
+            sse_kms_key_id: self.sse_kms_key_id.or(others.sse_kms_key_id),
+            expected_bucket_owner: self.expected_bucket_owner.or(others.expected_bucket_owner),
+            requester_pays: self.requester_pays || others.requester_pays,
+        }
+    }
 }
 
 impl ReachArgs {
@@ -48,6 +126,7 @@ impl ReachArgs {
             region: self.region.clone(),
             profile: self.profile.clone(),
             virtual_host: self.virtual_host,
+            extra: self.extra.extra(),
             ..S3Options::default()
         };
         StoreOptions { s3, timeout: self.timeout }
@@ -65,7 +144,8 @@ impl ReachArgs {
         let named = [("endpoint", &self.endpoint), ("region", &self.region), ("profile", &self.profile)];
         let given =
             named.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?)));
-        given.chain(self.virtual_host.then(|| "--virtual-host".to_owned())).collect()
+        let virtual_host = self.virtual_host.then(|| "--virtual-host".to_owned());
+        given.chain(virtual_host).chain(self.extra.words()).collect()
     }
 }
 

@@ -20,6 +20,7 @@ pub mod probe;
 mod refresh;
 mod report;
 mod serve;
+#[allow(unsafe_code)]
 pub mod sys;
 pub mod table;
 mod utab;

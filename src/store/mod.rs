@@ -31,7 +31,7 @@ pub use listing::{Pages, list_all};
 pub use location::{Location, Opened, StoreOptions, open};
 pub use probe::{Capabilities, probe};
 pub use retry::Retrying;
-pub use s3::{S3Options, S3Store};
+pub use s3::{Encryption, Extra, S3Options, S3Store};
 pub use stats::{Attempts, Counts, OUTCOMES, REQUESTS, Stats};
 pub use types::{
     Condition, CopyOptions, ETag, ListPage, Listed, Object, ObjectMeta, Part, PutOptions, UploadId,

@@ -1,9 +1,11 @@
 //! A store that fails, lies late and answers half: work goes on, and nothing wrong is believed.
 
+use crate::support::ran::Ran;
 use crate::support::relay::{Act, Kind, Request};
 use crate::support::{Tree, World};
 use crate::work::{self, noise, write_closed};
 use std::fs;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Picks every `n`th request of those that `which` accepts.
@@ -135,4 +137,22 @@ fn no_secret_is_in_logs_status_or_the_store() {
         let found = bytes.windows(secret.len()).any(|w| w == secret.as_bytes());
         assert!(!found, "{key} has the secret");
     }
+}
+
+#[test]
+fn no_other_process_of_its_user_reads_the_daemons_keys() {
+    let world = World::new("keys");
+    let mount = world.host("a").mount(&[]);
+    let proc = format!("/proc/{}", mount.pid());
+    // Nothing of it is in a core dump either: both go by the same bit. Root's capabilities may look.
+    let without = ["--bounding-set=-all", "--inh-caps=-all"];
+    for file in ["environ", "mem", "maps"] {
+        let mut read = Command::new("setpriv");
+        let ran = Ran::of(read.args(without).args(["head", "-c", "1"]).arg(format!("{proc}/{file}")));
+        assert_ne!(ran.code, Some(0), "{file} can be read");
+    }
+    let environ = fs::read(format!("{proc}/environ")).expect("root reads it");
+    let secret = crate::support::seaweed::SECRET_KEY.as_bytes();
+    assert!(environ.windows(secret.len()).any(|w| w == secret), "there is something to keep");
+    mount.unmount();
 }

@@ -227,7 +227,7 @@ fn what_cannot_be_honoured_is_refused_and_changes_nothing() {
     for (flags, named) in [
         (&["--iam"][..], "static key"),
         (&["--cluster", "--cluster-me", "1:a"], "one writer"),
-        (&["--sse-kms", "key"], "default encryption"),
+        (&["--sse-c", "key"], "no key is sent"),
         (&["--storage-class=STANDARD_IA"], "lifecycle rule"),
         (&["--no-such-flag"], "no-such-flag"),
         (&["--uid=me"], "me"),

@@ -39,6 +39,7 @@ mod progress;
 mod promises;
 mod random_io;
 mod relay;
+mod requests;
 mod resume;
 mod rig;
 mod salvage;

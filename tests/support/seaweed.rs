@@ -137,6 +137,8 @@ impl Seaweed {
         keeper.arg(format!("-volume.port={volume}")).arg(format!("-filer.port={filer}"));
         // Each bucket has volumes of its own: grow one at a time, so that many buckets fit.
         keeper.env("WEED_MASTER_VOLUME_GROWTH_COPY_1", "1");
+        // What it encrypts with where a request asks for SSE-S3.
+        keeper.env("WEED_S3_SSE_KEY", "a passphrase of the tests");
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let keeper = keeper.spawn().map_err(|error| format!("sh: {error}"))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, s3));

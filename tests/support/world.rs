@@ -156,7 +156,8 @@ impl World {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if ["CWDFS_", "AWS_", "XDG_"].iter().any(|ours| text.starts_with(ours)) {
+            let ours = ["CWDFS_", "AWS_", "XDG_"].iter().any(|ours| text.starts_with(ours));
+            if ours || text.to_ascii_lowercase().ends_with("_proxy") {
                 command.env_remove(&name);
             }
         }

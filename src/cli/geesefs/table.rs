@@ -146,7 +146,6 @@ const HEADER: &str = "only the name that is the default; the headers have these 
 const CLUSTER: &str = "one writer at a time: mount on one host, or read-only on others";
 const WINDOWS: &str = "of the Windows builds only; set the attribute `.invalidate` instead";
 const PATCH: &str = "a change sends its own size in any case, without PATCH";
-const ENCRYPTION: &str = "no encryption header is sent: set the bucket's default encryption instead";
 
 /// Every flag, in the order of geesefs's help.
 pub const FLAGS: &[Flag] = &[
@@ -217,7 +216,7 @@ pub const FLAGS: &[Flag] = &[
         To::Special,
         "`cwdfs mount --region`; without it that of the environment or the profile, else us-east-1: it is not asked of the bucket",
     ),
-    refused("requester-pays", Switch, "no request says that the requester pays"),
+    honoured("requester-pays", Switch, To::Switch("requester-pays"), "`cwdfs mount --requester-pays`"),
     honoured(
         "storage-class",
         Text,
@@ -243,8 +242,13 @@ pub const FLAGS: &[Flag] = &[
         To::Switch("content-type"),
         "`cwdfs mount --content-type`: from a list of its own, not from /etc/mime.types",
     ),
-    refused("sse", Switch, ENCRYPTION),
-    refused("sse-kms", Text, ENCRYPTION),
+    honoured("sse", Switch, To::Special, "`cwdfs mount --sse=AES256`"),
+    honoured(
+        "sse-kms",
+        Text,
+        To::Special,
+        "`cwdfs mount --sse=aws:kms --sse-kms-key-id`; empty: the account's key",
+    ),
     refused("sse-c", Text, "no key is sent with requests"),
     meaningless("no-checksum", Switch, "content is always checked"),
     meaningless("list-type", Text, "cwdfs lists with version 2, and knows no other"),

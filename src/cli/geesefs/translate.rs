@@ -144,6 +144,16 @@ impl Around<'_> {
                 call.option("profile", value);
                 call.variables.extend(KEYS.map(|key| (key, None)));
             }
+            // A key of the other says more.
+            "sse" if self.words.given.iter().all(|given| given.flag.name != "sse-kms") => {
+                call.option("sse", "AES256");
+            }
+            "sse-kms" => {
+                call.option("sse", "aws:kms");
+                if !value.is_empty() {
+                    call.option("sse-kms-key-id", value);
+                }
+            }
             "shared-config" => self.shared_config(call, flag)?,
             "fsync-on-close" => call.option("durability", "close"),
             "debug" | "debug_fuse" | "debug_s3" => call.option("log-level", "debug"),
@@ -294,6 +304,13 @@ mod tests {
     }
 
     #[test]
+    fn encryption_and_who_pays_are_told_with_requests() {
+        assert!(line("--sse --requester-pays b /m").contains("--sse=AES256 --requester-pays -- "));
+        assert!(line("--sse --sse-kms= b /m").contains(" --sse=aws:kms -- "));
+        assert!(line("--sse-kms arn b /m").contains(" --sse=aws:kms --sse-kms-key-id=arn -- "));
+    }
+
+    #[test]
     fn a_read_only_mount_follows_a_session_that_is_there() {
         assert!(line("b /m -o ro,_netdev").contains(" --read-only --require-session -o _netdev -- "));
     }
@@ -341,7 +358,7 @@ mod tests {
         for (line, named) in [
             ("--iam b /m", "static key"),
             ("--cluster b /m", "one writer"),
-            ("--sse b /m", "default encryption"),
+            ("--sse-c key b /m", "no key is sent"),
             ("--storage-class STANDARD_IA b /m", "lifecycle rule"),
             ("--acl public-read b /m", "no ACL"),
             ("--mode-attr perms b /m", "only the name"),

@@ -1,6 +1,7 @@
 //! The SDK's client for one store: endpoint, region, credentials, connections.
 
 use super::credentials::CredentialSource;
+use super::extra::{AddHeaders, Extra};
 use crate::store::{Kind, Result, StoreError};
 use aws_config::default_provider::region::DefaultRegionChain;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
@@ -15,9 +16,12 @@ use aws_sdk_s3::config::{
     IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     StalledStreamProtectionConfig,
 };
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The region of stores that have none.
@@ -42,6 +46,8 @@ pub struct S3Options {
     pub credentials_file: Option<PathBuf>,
     /// Put the bucket in the host name also where an endpoint is given.
     pub virtual_host: bool,
+    /// What goes with requests beyond what they ask.
+    pub extra: Extra,
 }
 
 /// A client, what goes with it, and how a person names the server.
@@ -83,6 +89,9 @@ pub(super) async fn connect(options: &S3Options, name: &str) -> Result<Connected
     }
     if let Some(endpoint) = &options.endpoint {
         config = config.endpoint_url(endpoint);
+    }
+    if !options.extra.is_none() {
+        config = config.interceptor(AddHeaders(options.extra.clone()));
     }
     Ok(Connected { client: Client::from_conf(config.build()), credentials, server })
 }
@@ -142,11 +151,22 @@ fn http_client() -> std::result::Result<aws_sdk_s3::config::SharedHttpClient, St
     }
     let tls = TlsContext::builder().with_trust_store(trust).build();
     let tls = tls.map_err(|error| format!("TLS cannot be set up: {error}"))?;
-    Ok(aws_smithy_http_client::Builder::new()
-        .pool_idle_timeout(IDLE)
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(tls)
-        .build_https())
+    // All requests share one pool of connections.
+    let connector = OnceLock::new();
+    Ok(http_client_fn(move |settings, components| {
+        let connect = || {
+            let mut builder = Connector::builder()
+                .pool_idle_timeout(IDLE)
+                // HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.
+                .proxy_config(ProxyConfig::from_env())
+                .connector_settings(settings.clone())
+                .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+                .tls_context(tls.clone());
+            builder.set_sleep_impl(components.sleep_impl());
+            SharedHttpConnector::new(builder.build())
+        };
+        connector.get_or_init(connect).clone()
+    }))
 }
 
 #[cfg(test)]

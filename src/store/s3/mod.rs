@@ -6,6 +6,7 @@
 
 mod connect;
 mod credentials;
+mod extra;
 mod hand;
 mod limits;
 mod list;
@@ -13,6 +14,7 @@ mod refusal;
 mod requests;
 
 pub use connect::S3Options;
+pub use extra::{Encryption, Extra};
 
 use super::{
     Condition, CopyOptions, ETag, Kind, ListPage, Object, ObjectMeta, ObjectStore, Part, PutOptions, Result,

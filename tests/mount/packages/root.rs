@@ -50,7 +50,7 @@ complete() {
   for path in usr/bin/cwdfs usr/lib/systemd/system/cwdfs@.service usr/share/bash-completion/completions/cwdfs \
     usr/share/fish/vendor_completions.d/cwdfs.fish "$1/_cwdfs" usr/share/man/man1/cwdfs.1.gz \
     usr/share/man/man1/cwdfs-mount.1.gz usr/share/man/man8/mount.cwdfs.8.gz usr/share/doc/cwdfs/LICENSE-MIT \
-    usr/share/doc/cwdfs/LICENSE-APACHE usr/share/doc/cwdfs/README.md usr/share/doc/cwdfs/CHANGELOG.md \
+    usr/share/doc/cwdfs/LICENSE-APACHE usr/share/doc/cwdfs/README.md usr/share/doc/cwdfs/SECURITY.md usr/share/doc/cwdfs/CHANGELOG.md \
     usr/share/doc/cwdfs/packaging/systemd/README.md; do
     [[ -s $R/$path || -s $R/$path.gz ]] || { echo "$path is missing" >&2; return 1; }
   done

@@ -41,7 +41,8 @@ fn a_crate_has_what_it_takes_to_build_and_no_more() {
         assert!(files.contains(&needed), "{needed} is not in {files:?}");
     }
     for other in files {
-        let known = ["src/", "Cargo", "README.md", "CHANGELOG.md", "LICENSE-", "packaging/geesefs.md"];
+        let known =
+            ["src/", "Cargo", "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE-", "packaging/geesefs.md"];
         let ours = known.iter().any(|start| other.starts_with(start)) || other == ".cargo_vcs_info.json";
         assert!(ours, "{other} is in the crate");
     }

@@ -1,6 +1,7 @@
 //! Just enough of HTTP/1.1 to know where a message ends: heads are kept byte for byte, because a signed
 //! request must reach the store unchanged.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Error, ErrorKind, Read};
 
 /// The largest head that is accepted, in bytes.
@@ -19,6 +20,11 @@ impl Head {
     /// The value of a header, by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The headers whose names begin with `x-amz-`.
+    pub fn amz_headers(&self) -> BTreeMap<String, String> {
+        self.headers.iter().filter(|(name, _)| name.starts_with("x-amz-")).cloned().collect()
     }
 
     /// The status of an answer.

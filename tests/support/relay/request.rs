@@ -1,6 +1,7 @@
 //! What a request asks of an S3 store, told from its head.
 
 use super::http::Head;
+use std::collections::BTreeMap;
 
 /// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +60,8 @@ pub struct Request {
     pub conditional: bool,
     /// The access key that it is signed with.
     pub access_key: String,
+    /// Its headers that begin with `x-amz-`, in lower case.
+    pub amz: BTreeMap<String, String>,
 }
 
 impl Request {
@@ -77,6 +80,7 @@ impl Request {
             key: decode(key),
             query: query.to_owned(),
             conditional: head.header("if-match").is_some() || head.header("if-none-match").is_some(),
+            amz: head.amz_headers(),
             access_key: head.header("authorization").map(access_key).unwrap_or_default().to_owned(),
             method,
         }

@@ -9,9 +9,10 @@ use super::seaweed::{self, Seaweed};
 use super::witness::Witness;
 use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The bucket that all tests share; each has a prefix of its own in it.
@@ -63,22 +64,16 @@ impl World {
         world
     }
 
-    /// A world over a server of its own, whose hosts have networks of their own.
+    /// A world over this server, whose hosts have networks of their own.
     pub fn over(name: &str, server: &Seaweed, network: &Network) -> World {
         let relay = Relay::start_at(network.address(), server.address()).expect("a relay");
-        let world = World::at(name, server, Some(relay));
-        world.witness.create_bucket();
-        world
+        World::at(name, server, Some(relay))
     }
 
     fn make(name: &str, relayed: bool) -> World {
         let server = seaweed::shared();
         let relay = relayed.then(|| Relay::start(server.address()).expect("a relay"));
-        let world = World::at(name, server, relay);
-        // Once: a SeaweedFS that two clients ask at once for the same bucket may not know it for minutes.
-        static BUCKET_MADE: Once = Once::new();
-        BUCKET_MADE.call_once(|| world.witness.create_bucket());
-        world
+        World::at(name, server, relay)
     }
 
     fn at(name: &str, server: &Seaweed, relay: Option<Relay>) -> World {
@@ -88,6 +83,14 @@ impl World {
         fs::create_dir_all(&dir).expect("a directory for the test");
         let witness =
             Witness::new(&server.endpoint(), seaweed::ACCESS_KEY, seaweed::SECRET_KEY, BUCKET, &prefix);
+        // Once for each server: one that two clients ask at once for the same bucket may not know it for minutes.
+        static MADE: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        if !made.contains(&server.address()) {
+            witness.create_bucket();
+            made.push(server.address());
+        }
+        drop(made);
         let endpoint = relay.as_ref().map_or_else(|| server.endpoint(), Relay::endpoint);
         World {
             witness,

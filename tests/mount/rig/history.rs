@@ -1,7 +1,7 @@
 //! What one process did, as it noted it, and what of it was acknowledged in the sense of the level.
 
 use super::names::Names;
-use super::ops::{FileId, Line, Op, What};
+use super::ops::{FileId, LAZY, Line, Op, What};
 use std::collections::BTreeMap;
 
 /// One operation that was begun.
@@ -91,11 +91,15 @@ impl History {
                 (Op::Fsync(file), _) => Some((entry.begin, Some(*file))),
                 (Op::SyncDir(_), _) => Some((entry.begin, None)),
                 // A close is for its file, and for what happened before its last change.
-                (Op::Close(file), Level::Close | Level::Sync) if !file.is_lazy() || level == Level::Sync => {
+                (Op::Close(file), Level::Close | Level::Sync) if !file.is_lazy() => {
                     last_write.remove(file).map(|changed| (changed, Some(*file)))
                 }
-                (Op::Mkdir(_) | Op::Rmdir(_), Level::Sync) => Some((entry.begin, None)),
-                (Op::Rename(..) | Op::Link(..) | Op::Unlink(_), Level::Sync) => Some((entry.begin, None)),
+                (Op::Mkdir(path) | Op::Rmdir(path) | Op::Unlink(path), Level::Sync) if !is_lazy(path) => {
+                    Some((entry.begin, None))
+                }
+                (Op::Rename(_, path) | Op::Link(_, path), Level::Sync) if !is_lazy(path) => {
+                    Some((entry.begin, None))
+                }
                 _ => None,
             };
             barriers.extend(barrier.map(|(covers, file)| Barrier { n, covers, file }));
@@ -143,4 +147,9 @@ impl History {
         }
         captured
     }
+}
+
+/// Whether changes of this name do not wait.
+fn is_lazy(path: &str) -> bool {
+    path.ends_with(&format!(".{LAZY}"))
 }

@@ -27,7 +27,7 @@ pub fn judge(histories: &[History], level: Level, shown: &Shown) -> Vec<usize> {
         };
         let states = states
             .unwrap_or_else(|why| panic!("acknowledged, but not in the store: of process {worker}, {why}"));
-        let own = barriers.iter().filter(|b| b.file.is_none() || level == Level::Sync).map(|b| b.n + 1).max();
+        let own = barriers.iter().filter(|b| b.file.is_none()).map(|b| b.n + 1).max();
         let least = history.ended_by(covered).max(own.unwrap_or(0));
         let last = states.last().copied().unwrap_or(0);
         assert!(

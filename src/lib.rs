@@ -18,5 +18,7 @@ pub mod measure;
 pub mod metrics;
 pub mod salvage;
 pub mod session;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod view;

@@ -28,6 +28,10 @@ pub(super) mod meta {
     pub const ACCOUNTS_FROM: &str = "accounts-from";
     /// `String`: the boot of the machine in which this was last opened.
     pub const BOOT: &str = "boot";
+    /// `Seq`: changes up to it are in the rows, by slots of an earlier process that were found in the log.
+    pub const LANDED: &str = "landed";
+    /// `bool`: another writer's slots are in the rows, and changes that were made without them are not settled.
+    pub const DIVERGED: &str = "diverged";
     /// `Epoch`: as whom this folder's process last took the session.
     pub const WRITER: &str = "writer";
 }

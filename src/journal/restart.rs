@@ -38,6 +38,8 @@ pub(super) fn look(conn: &Connection, existed: bool) -> Result<Found> {
     put_meta(conn, meta::BOOT, &boot)?;
     let session: Option<SessionId> = get_meta(conn, meta::SESSION)?;
     let chosen = slots(conn)?.iter().map(|c| (c.epoch, c.slot, c.checksum, c.last_seq)).collect();
+    let landed = get_meta(conn, meta::LANDED)?;
+    let diverged = get_meta(conn, meta::DIVERGED)?.unwrap_or(false);
     // Bound, and based on no slot: the session was new, and nothing is known to be committed. While a
     // checkpoint is being loaded it is not bound either.
     let base = session.map(|_| Base::read(conn)).transpose()?;
@@ -47,6 +49,8 @@ pub(super) fn look(conn: &Connection, existed: bool) -> Result<Found> {
         slot: base.slot,
         checksum: base.checksum,
         chosen,
+        landed,
+        diverged,
     });
     let uncommitted: i64 = conn
         .query_row("SELECT count(*) FROM change", [], |r| r.get(0))
@@ -117,6 +121,7 @@ impl Journal {
     pub fn keep_changes_after(&self, seq: Option<Seq>) -> Result<u64> {
         let kept = self.shared.queue.run(move |conn| {
             drop_landed(conn, seq.unwrap_or(0))?;
+            forget_settled(conn)?;
             keep(conn)
         })?;
         let mut overlay = self.shared.overlay.write();
@@ -132,6 +137,12 @@ impl Journal {
         self.shared.undecided.store(false, Ordering::Release);
         Ok(count)
     }
+}
+
+/// What the changes of an earlier process stand on needs not be remembered any more.
+pub(super) fn forget_settled(conn: &Connection) -> Result<()> {
+    delete_meta(conn, meta::LANDED)?;
+    delete_meta(conn, meta::DIVERGED)
 }
 
 /// Settles the slots of an earlier process: those up to `committed` are in the store, the others are not.

@@ -6,6 +6,7 @@ use super::overlay::Hold;
 use super::{Journal, Result, Shared};
 use crate::log::ids::{Blob, Epoch, Slot};
 use crate::log::row::{ExtentRow, KeyBytes, Record};
+use crate::log::rules::{Rule, holds};
 use crate::log::source::{Committed, LocalError, Move, Snapshot};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
@@ -93,9 +94,10 @@ impl Committed for Journal {
     }
 
     fn dead_blobs(&self, floor: Slot) -> Result<Vec<Blob>> {
+        let since = if holds(Rule::DeadAtFloor) { floor.0 as i64 } else { i64::MAX };
         let names: Vec<Vec<u8>> = self.shared.readers.with(|conn| {
             conn.prepare_cached("SELECT name FROM blob WHERE live <= 0 AND dead <= ?")
-                .and_then(|mut s| s.query_map([floor.0 as i64], |r| r.get(0))?.collect())
+                .and_then(|mut s| s.query_map([since], |r| r.get(0))?.collect())
                 .during("looking for dead blobs")
         })?;
         let mut blobs = names.iter().map(|name| unpack(name)).collect::<Result<Vec<Blob>>>()?;

@@ -1,5 +1,7 @@
 //! Time, as the log reads it: replaceable, so that tests run on a paused clock.
 
+use super::rules::{Rule, holds};
+use rustix::time::ClockId;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,7 +36,8 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn boottime(&self) -> Duration {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let clock = if holds(Rule::SuspendCounts) { ClockId::Boottime } else { ClockId::Monotonic };
+        let now = rustix::time::clock_gettime(clock);
         // Both are never negative: the clock counts up from zero.
         Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
     }

@@ -62,7 +62,15 @@ impl Follower {
         store: Arc<dyn ObjectStore>,
         sink: &mut dyn RecoverySink,
     ) -> Result<Follower, LogError> {
-        let clock = SystemClock::shared();
+        Follower::open_at(store, SystemClock::shared(), sink).await
+    }
+
+    /// The same, with the time read elsewhere.
+    pub(crate) async fn open_at(
+        store: Arc<dyn ObjectStore>,
+        clock: Arc<dyn Clock>,
+        sink: &mut dyn RecoverySink,
+    ) -> Result<Follower, LogError> {
         let polled = clock.boottime();
         let mut follower =
             Follower { store, place: None, idle: 0, clock, polled, suspicious: false, committed_ms: None };

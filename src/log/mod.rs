@@ -1,7 +1,7 @@
 //! The session's history in the store: rows, segments, the committer, lease and seal, checkpoints, collection.
 
 pub mod blobs;
-mod blocking;
+pub(crate) mod blocking;
 pub mod checkpoint;
 pub mod clock;
 pub mod collect;
@@ -16,6 +16,7 @@ pub mod records;
 pub mod recover;
 pub mod removal;
 pub mod row;
+pub(crate) mod rules;
 pub mod run;
 pub mod segment;
 mod sound;

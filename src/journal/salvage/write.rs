@@ -192,7 +192,8 @@ pub(super) fn forget(conn: &Connection) -> Result<()> {
     conn.execute_batch(
         "DELETE FROM change; DELETE FROM slot; DELETE FROM piece WHERE id NOT IN (SELECT id FROM place);",
     )
-    .during("dropping salvaged changes")
+    .during("dropping salvaged changes")?;
+    crate::journal::restart::forget_settled(conn)
 }
 
 fn forget_images<'a>(conn: &Connection, inos: impl Iterator<Item = &'a Ino>) -> Result<()> {

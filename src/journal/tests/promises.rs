@@ -359,3 +359,31 @@ fn content_is_found_while_its_slot_is_being_noted_as_committed() {
     });
     held.wait().unwrap();
 }
+
+#[test]
+fn whose_slots_came_into_the_rows_is_remembered_until_the_changes_are_settled() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (journal, _) = open(dir.path());
+        journal.bind(SessionId(4)).unwrap();
+        journal.apply(vec![inode(5, 1)]).unwrap();
+        seal_and_record(&journal, 1, usize::MAX).unwrap();
+        journal.apply(vec![inode(6, 1)]).unwrap();
+        journal.settle().unwrap();
+    }
+    // Recovery finds its own slot, and dies.
+    let (journal, found) = open(dir.path());
+    let own = found.base.unwrap().chosen[0];
+    journal.sink().segment(own.0, own.1, &own.2, vec![inode(5, 1)]).unwrap();
+    drop(journal);
+    let (journal, found) = open(dir.path());
+    let base = found.base.unwrap();
+    assert_eq!((base.slot, base.landed, base.diverged), (Slot(1), Some(1), false));
+    // The next one finds another writer's, and dies too.
+    journal.sink().segment(EPOCH, Slot(2), &[9; 32], vec![inode(5, 2)]).unwrap();
+    drop(journal);
+    let (journal, found) = open(dir.path());
+    let base = found.base.unwrap();
+    assert_eq!((base.slot, found.uncommitted), (Slot(2), 0), "what was made without it has left");
+    drop(journal);
+}

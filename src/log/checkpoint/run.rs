@@ -92,7 +92,7 @@ impl Source {
 }
 
 async fn fill(source: Source) -> Result<Source, LogError> {
-    let filled = tokio::task::spawn_blocking(move || source.fill()).await;
+    let filled = crate::log::blocking::aside(move || source.fill()).await;
     Ok(filled.map_err(|e| LocalError::failed(format!("reading rows for a checkpoint: {e}")))??)
 }
 

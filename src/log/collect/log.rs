@@ -2,6 +2,7 @@
 
 use crate::log::LogError;
 use crate::log::ids::{Epoch, Slot, keys};
+use crate::log::rules::{Rule, holds};
 use crate::log::segment::{self, Kind};
 use crate::store::{self, ObjectStore, list_all};
 
@@ -34,7 +35,7 @@ pub(super) async fn up_to(store: &dyn ObjectStore, ours: Epoch, floor: Slot) -> 
         // The floor is a slot of ours that is committed, so nothing of ours up to it is a seal.
         let ended = first.epoch != ours;
         // A log that ended has a seal: one object alone is that. What a successor wrote is not ours.
-        if ended && (first.epoch.counter >= ours.counter || epoch.len() == 1) {
+        if ended && (first.epoch.counter >= ours.counter || epoch.len() == 1 && holds(Rule::SealsStay)) {
             continue;
         }
         let old = epoch.iter().filter(|o| o.slot <= floor);
@@ -50,7 +51,7 @@ pub(super) async fn without_seals(
 ) -> Result<Vec<(Epoch, Slot)>, LogError> {
     let mut segments = Vec::with_capacity(old.len());
     for object in old {
-        if !object.seal || !is_seal(store, &object).await? {
+        if !object.seal || !holds(Rule::SealsStay) || !is_seal(store, &object).await? {
             segments.push((object.epoch, object.slot));
         }
     }

@@ -23,6 +23,7 @@ use super::LogError;
 use super::checkpoint::{self, Name, Plan, choose};
 use super::ids::{Blob, Epoch, Slot, keys};
 use super::lease::Lease;
+use super::rules::{Rule, holds};
 use super::source::Committed;
 use crate::store::{ObjectStore, Pages};
 use std::collections::HashSet;
@@ -52,6 +53,9 @@ pub fn floor_of(names: &[Name]) -> Option<Slot> {
 
 fn fallback(names: &[Name]) -> Option<Plan> {
     let plans = choose(names, Slot(0));
+    if !holds(Rule::FloorIsFallback) {
+        return plans.into_iter().next();
+    }
     let newest = plans.first()?.image;
     plans.into_iter().find(|plan| plan.image != newest)
 }
@@ -178,7 +182,10 @@ pub async fn find_orphans(
         let blob = |key: &str| keys::parse_data(key).map(|(epoch, n)| Blob::Data { epoch, n });
         let listed: Vec<(Blob, u64)> = objects.iter().filter_map(|o| Some((blob(&o.key)?, o.size))).collect();
         // What this writer makes may be on its way into a row, and what a successor makes is not ours.
-        let earlier = |blob: &&Blob| matches!(blob, Blob::Data { epoch, .. } if epoch.counter < ours.counter);
+        let earlier = |blob: &&Blob| match blob {
+            Blob::Data { epoch, .. } => epoch.counter < ours.counter || !holds(Rule::EarlierBlobsOnly),
+            _ => false,
+        };
         let candidates: Vec<Blob> = listed.iter().map(|(blob, _)| blob).filter(earlier).cloned().collect();
         let committed = committed.clone();
         blocking(move || committed.seen_blobs(&candidates)).await?;
@@ -198,7 +205,7 @@ fn key_of(blob: &Blob) -> Option<String> {
 async fn blocking<T: Send + 'static>(
     f: impl FnOnce() -> Result<T, super::source::LocalError> + Send + 'static,
 ) -> Result<T, LogError> {
-    let ran = tokio::task::spawn_blocking(f).await;
+    let ran = super::blocking::aside(f).await;
     let died = |e| super::source::LocalError::failed(format!("asking the journal what is dead: {e}"));
     Ok(ran.map_err(died)??)
 }

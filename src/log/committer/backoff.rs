@@ -29,6 +29,7 @@ impl Backoff {
         let full = self.next();
         tokio::time::sleep(full.min(FIRST)).await;
         tokio::select! {
+            biased;
             () = tokio::time::sleep(full.saturating_sub(FIRST)) => {}
             changed = self.nudge.changed() => {
                 if changed.is_err() {

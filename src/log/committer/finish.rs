@@ -5,6 +5,7 @@ use super::backoff::Backoff;
 use crate::log::LogError;
 use crate::log::blocking::blocking;
 use crate::log::ids::Slot;
+use crate::log::rules::{Rule, holds};
 use crate::log::source::Seq;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -32,6 +33,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut slots: mpsc::UnboundedReceiver<Un
         }
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = finishing => {}
     }
@@ -76,7 +78,8 @@ async fn confirm(inner: &Inner, slot: Slot, after: Seq) -> bool {
     let mut backoff = Backoff::new(lease.epoch().nonce ^ slot.0, &inner.nudge);
     loop {
         backoff.begin();
-        let result = match lease.ensure().await {
+        let ensured = if holds(Rule::EnsuredBeforeAck) { lease.ensure().await } else { Ok(()) };
+        let result = match ensured {
             Ok(()) => blocking(|| inner.config.source.committed(slot)).map_err(LogError::from),
             Err(error) => Err(error),
         };

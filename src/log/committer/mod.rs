@@ -209,6 +209,7 @@ async fn guard(inner: Arc<Inner>) {
     let mut hold = inner.config.lease.watch();
     let lost = async { hold.wait_for(|hold| hold.is_final()).await.ok().and_then(|hold| hold.error()) };
     tokio::select! {
+        biased;
         error = lost => if let Some(error) = error { inner.end(error) },
         () = inner.stop.cancelled() => {}
     }

@@ -6,9 +6,11 @@ use super::{Inner, send};
 use crate::log::LogError;
 use crate::log::blocking::blocking;
 use crate::log::ids::Slot;
+use crate::log::rules::{Rule, holds};
 use crate::log::segment::{self, Encoded, Header, Kind};
 use crate::log::sound;
 use crate::log::source::{ChosenSlot, LocalError, Seq};
+use crate::store::PutOptions;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -26,6 +28,7 @@ pub(super) async fn run(inner: Arc<Inner>, out: mpsc::UnboundedSender<UnderWay>,
     let sealed = inner.config.source.committed_seq();
     let sealer = Sealer { next: inner.config.first_slot, sealed, inner, out, tasks };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = sealer.run() => {}
     }
@@ -94,6 +97,7 @@ impl Sealer {
             match at {
                 None => self.inner.wake.notified().await,
                 Some(at) => tokio::select! {
+                    biased;
                     () = self.inner.wake.notified() => {}
                     () = tokio::time::sleep_until(at) => {}
                 },
@@ -142,6 +146,11 @@ impl Sealer {
     async fn send(&mut self, chosen: ChosenSlot, encoded: Encoded, place: OwnedSemaphorePermit) -> bool {
         let mut backoff = Backoff::new(self.salt(), &self.inner.nudge);
         let source = self.inner.config.source.clone();
+        if !holds(Rule::NotedBeforeSent) {
+            let key = super::super::ids::keys::segment(chosen.epoch, chosen.slot);
+            // Whether it arrived is asked again below.
+            drop(self.inner.config.store.put(&key, encoded.bytes.clone(), &PutOptions::default()).await);
+        }
         loop {
             backoff.begin();
             match blocking(|| source.record(&chosen, encoded.records.clone())) {
@@ -150,9 +159,21 @@ impl Sealer {
             }
             backoff.pause().await;
         }
+        if !holds(Rule::CommittedWhenLanded)
+            && let Err(error) = blocking(|| source.committed(chosen.slot))
+        {
+            self.inner.failed(self.sealed, &LogError::Local(error));
+        }
         let (slot, last_seq, bytes) = (chosen.slot, chosen.last_seq, encoded.bytes.len() as u64);
         let sending = send::run(self.inner.clone(), slot, encoded.bytes, self.sealed);
-        let landing = self.tasks.spawn(sending);
+        let inner = self.inner.clone();
+        let landing = self.tasks.spawn(async move {
+            let landed = sending.await;
+            if landed && !holds(Rule::SlotOrder) {
+                inner.waiters.release(last_seq);
+            }
+            landed
+        });
         self.sealed = last_seq;
         self.next = slot.next();
         self.out.send(UnderWay { slot, last_seq, bytes, landing, place }).is_ok()

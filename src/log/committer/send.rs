@@ -5,6 +5,7 @@ use super::backoff::Backoff;
 use crate::log::LogError;
 use crate::log::ids::{Epoch, Slot, keys};
 use crate::log::lease::{Hold, Lease};
+use crate::log::rules::{Rule, holds};
 use crate::log::segment::{self, Kind};
 use crate::log::source::Seq;
 use crate::store::{Condition, PutOptions};
@@ -68,7 +69,7 @@ async fn settle(inner: &Inner, slot: Slot, key: &str, bytes: &Bytes) -> Result<(
         }
     };
     // The whole bytes, not a nonce or an epoch: a clone of this machine has the same.
-    if found == *bytes {
+    if found == *bytes || !holds(Rule::WholeBytes) && same_epoch(lease.epoch(), slot, &found) {
         return Ok(());
     }
     let by = match segment::decode_header(lease.epoch(), slot, &found) {
@@ -80,6 +81,11 @@ async fn settle(inner: &Inner, slot: Slot, key: &str, bytes: &Bytes) -> Result<(
     };
     lease.lost(Hold::Fenced { by: by.clone() });
     Err(LogError::Fenced { by })
+}
+
+/// What is not enough to call a slot ours.
+fn same_epoch(epoch: Epoch, slot: Slot, found: &[u8]) -> bool {
+    segment::decode_header(epoch, slot, found).is_ok_and(|header| header.kind == Kind::Changes)
 }
 
 /// The successor as people know it, where the lease still names it.

@@ -5,6 +5,7 @@ use super::write::{Landed, Written, landed, put_options};
 use super::{FORMAT, Lease, LeaseBody, LeaseOptions, LeaseState, Succession};
 use crate::log::LogError;
 use crate::log::ids::{Epoch, SessionId, Slot, keys};
+use crate::log::rules::{Rule, holds};
 use crate::store::{Condition, ETag, ObjectStore, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ pub(crate) async fn create(
     options: &LeaseOptions,
     first: First,
 ) -> Result<Option<Arc<Lease>>, LogError> {
-    let epoch = Epoch { counter: first.counter, nonce: random()? };
+    let epoch = Epoch { counter: first.counter, nonce: nonce()? };
     let new_id = || Ok::<_, LogError>(SessionId(u128::from(random()?) << 64 | u128::from(random()?)));
     let body = LeaseBody {
         format: FORMAT,
@@ -103,16 +104,24 @@ pub(crate) async fn create(
     }
 }
 
+fn nonce() -> Result<u64, LogError> {
+    if holds(Rule::FreshNonce) { random() } else { Ok(0) }
+}
+
 /// The lease after we have taken it from `old`.
 fn next_body(old: &LeaseBody, options: &LeaseOptions) -> Result<LeaseBody, LogError> {
     let full =
         || LogError::Damaged { key: keys::LEASE.to_owned(), what: "its counters are at their end".into() };
     let counter = old.epoch.counter.checked_add(1).ok_or_else(full)?;
+    let epoch = match holds(Rule::OwnEpoch) {
+        true => Epoch { counter, nonce: nonce()? },
+        false => old.epoch,
+    };
     Ok(LeaseBody {
         format: FORMAT,
         session: old.session,
         origin: old.origin,
-        epoch: Epoch { counter, nonce: random()? },
+        epoch,
         holder: options.holder.clone(),
         ttl_ms: millis(options.ttl),
         count: old.count.checked_add(1).ok_or_else(full)?,
@@ -182,7 +191,8 @@ async fn outwait(
     options: &LeaseOptions,
     seen: Seen,
 ) -> Result<Option<Seen>, LogError> {
-    let ttl = Duration::from_millis(seen.body.ttl_ms).min(LONGEST_WAIT);
+    let ttl = if holds(Rule::HoldersTtl) { Duration::from_millis(seen.body.ttl_ms) } else { options.ttl };
+    let ttl = ttl.min(LONGEST_WAIT);
     let pause = (ttl / 15).clamp(Duration::from_millis(20), Duration::from_secs(1));
     let holder = &seen.body.holder;
     tracing::info!(holder, seconds = ttl.as_secs(), "the session is held; waiting whether its holder renews");

@@ -113,6 +113,10 @@ fn printable(text: &str) -> String {
 /// Random bits from the kernel, asked each time: a generator in memory would repeat itself in a cloned
 /// machine.
 pub(super) fn random() -> Result<u64, LogError> {
+    #[cfg(test)]
+    if let Some(number) = crate::log::testing::drawn() {
+        return Ok(number);
+    }
     rand::rngs::OsRng.try_next_u64().map_err(|e| {
         crate::log::source::LocalError::failed(format!("the kernel gives no random numbers: {e}")).into()
     })

@@ -15,6 +15,7 @@ pub(super) async fn keep(lease: Weak<Lease>, mut hold: watch::Receiver<Hold>) {
     loop {
         let Some(pause) = lease.upgrade().and_then(|lease| pause(&lease, failing)) else { return };
         tokio::select! {
+            biased;
             () = tokio::time::sleep(pause) => {}
             changed = hold.changed() => {
                 if changed.is_err() {

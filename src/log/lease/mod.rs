@@ -20,7 +20,8 @@ pub use body::{Ending, FORMAT, LeaseBody, LeaseState};
 use super::clock::Clock;
 use super::error::LogError;
 use super::ids::{Epoch, Slot};
-use crate::store::ObjectStore;
+use super::rules::{Rule, holds};
+use crate::store::{Condition, ObjectStore};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,11 +153,21 @@ impl Lease {
         if self.is_fresh(self.ttl) {
             return Ok(());
         }
-        self.renew(self.ttl).await
+        self.renew(self.ttl).await?;
+        // An answer that took longer than the lease lasts says what was, not what is.
+        if self.is_fresh(self.ttl) {
+            return Ok(());
+        }
+        let last = "its lease ran out while the answer to a renewal was on its way".to_owned();
+        Err(LogError::Timeout { seconds: self.ttl.as_secs(), last })
     }
 
     /// Raises the floor of collection, by a renewal.
     pub async fn raise_floor(&self, floor: Slot) -> Result<(), LogError> {
+        if !holds(Rule::FloorByLease) {
+            self.known.lock().floor = floor;
+            return Ok(());
+        }
         self.change(|body| {
             body.floor = body.floor.max(floor);
             body.state = LeaseState::Held;
@@ -185,6 +196,9 @@ impl Lease {
     pub async fn release(&self) -> Result<(), LogError> {
         if self.hold() == Hold::Free {
             return Ok(());
+        }
+        if !holds(Rule::ReleaseByWrite) {
+            return Ok(self.store.delete(super::ids::keys::LEASE, &Condition::None).await?);
         }
         self.change(|body| body.state = LeaseState::Free).await
     }

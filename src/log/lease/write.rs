@@ -4,6 +4,7 @@ use super::body::random;
 use super::{Hold, Known, Lease, LeaseBody, LeaseOptions, LeaseState, read};
 use crate::log::LogError;
 use crate::log::ids::keys;
+use crate::log::rules::{Rule, holds};
 use crate::store::{Condition, ETag, Kind, ObjectStore, PutOptions, StoreError};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -53,6 +54,31 @@ impl Lease {
         })
     }
 
+    /// The same hold in a copy of the machine, which knows all that this one does.
+    #[cfg(test)]
+    pub(crate) fn cloned(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        clock: Arc<dyn crate::log::clock::Clock>,
+    ) -> Arc<Lease> {
+        let written = self.written.try_lock().expect("no write is under way");
+        let written = Written {
+            body: written.body.clone(),
+            bytes: written.bytes.clone(),
+            etag: written.etag.clone(),
+            pending: None,
+        };
+        let options = LeaseOptions {
+            holder: written.body.holder.clone(),
+            ttl: self.ttl,
+            succession: Default::default(),
+            dead: None,
+            clock,
+        };
+        let sent = self.known.lock().sent;
+        Lease::ours(store, &options, written, sent)
+    }
+
     /// Writes the lease anew, as held, unless that has happened within `limit`.
     pub(super) async fn renew(&self, limit: Duration) -> Result<(), LogError> {
         let mut written = self.written.lock().await;
@@ -76,9 +102,11 @@ impl Lease {
         }
         let mut body = written.body.clone();
         edit(&mut body);
-        body.count += 1;
-        body.written_ms = self.clock.wall_ms();
-        body.stamp = format!("{:016x}", random()?);
+        if holds(Rule::RenewalsDiffer) {
+            body.count += 1;
+            body.written_ms = self.clock.wall_ms();
+            body.stamp = format!("{:016x}", random()?);
+        }
         let bytes = body.encode();
         // Kept here and not on the stack: a caller that gives up leaves it to the next one to settle.
         written.pending = Some(Pending { body, bytes, first_sent: self.clock.boottime() });
@@ -177,9 +205,11 @@ impl Lease {
         if !error.is_not_found() && error.kind != Kind::AccessDenied {
             return Err(error.into());
         }
-        let listed = self.store.list(keys::LEASE, None, 1).await?;
-        if listed.objects.iter().any(|o| o.key == keys::LEASE) {
-            return Err(error.into());
+        if holds(Rule::MissingIfListed) {
+            let listed = self.store.list(keys::LEASE, None, 1).await?;
+            if listed.objects.iter().any(|o| o.key == keys::LEASE) {
+                return Err(error.into());
+            }
         }
         let gone = Hold::Deleted { key: keys::LEASE.to_owned() };
         let conclusion = LogError::Deleted { key: keys::LEASE.to_owned() };

@@ -38,7 +38,7 @@ impl Search {
     /// The next extents, with about `bytes` of pieces; none at the end. The search goes to a thread that may
     /// block, and comes back.
     pub async fn next(self, bytes: u64) -> Result<(Search, Vec<Found>), LogError> {
-        let found = tokio::task::spawn_blocking(move || self.search(bytes)).await;
+        let found = crate::log::blocking::aside(move || self.search(bytes)).await;
         Ok(found.map_err(|e| LocalError::failed(format!("looking for content to pack: {e}")))??)
     }
 

@@ -19,6 +19,7 @@ use super::LogError;
 use super::blobs::BlobNames;
 use super::ids::{Blob, keys};
 use super::row::{ExtentRow, Key, MAX_PIECE, Record};
+use super::rules::{Rule, holds};
 use super::source::{Committed, LocalError, Move};
 use crate::store::{Condition, ObjectStore, PutOptions};
 use bytes::Bytes;
@@ -98,8 +99,10 @@ impl Packer<'_> {
         let (Blob::Data { epoch, n }, bytes) = (&pack, laid_out.body.len() as u64) else { return Ok(()) };
         let key = keys::data(*epoch, *n);
         let body = Bytes::from(laid_out.body);
+        let relocate = || super::blocking::blocking(|| (self.relocate)(&laid_out.moves));
+        let early = if holds(Rule::PackBeforeRows) { None } else { Some(relocate()?) };
         put(self.store.as_ref(), &key, body.clone()).await?;
-        let moved = super::blocking::blocking(|| (self.relocate)(&laid_out.moves))?;
+        let moved = early.map_or_else(relocate, Ok)?;
         if moved == 0 {
             // Every row has changed meanwhile, so nobody will ever name it.
             self.store.delete(&key, &Condition::None).await?;

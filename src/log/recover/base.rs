@@ -7,6 +7,7 @@ use crate::log::LogError;
 use crate::log::blocking::blocking;
 use crate::log::checkpoint;
 use crate::log::ids::{Epoch, Slot, keys};
+use crate::log::rules::{Rule, holds};
 use crate::log::segment::DIGEST;
 use crate::log::source::RecoverySink;
 use crate::store::ObjectStore;
@@ -85,7 +86,10 @@ async fn from_store(
         if target.slot.0 >= MAX_SLOT {
             continue;
         }
-        let at = (target.epoch, target.slot.next());
+        let at = match holds(Rule::StrictlyAfter) {
+            true => (target.epoch, target.slot.next()),
+            false => (target.epoch, target.slot),
+        };
         // A listing that is old by the time the load has ended is as good: the seal finds what came since.
         let (loaded, listed) =
             futures::join!(checkpoint::load(store, &plan, sink), slots_from(store.as_ref(), at));

@@ -4,6 +4,7 @@ use crate::log::LogError;
 use crate::log::checkpoint::{self, Name};
 use crate::log::ids::{Epoch, SessionId, Slot, keys};
 use crate::log::lease::{Ending, First, Lease, LeaseOptions, create, read, take};
+use crate::log::rules::{Rule, holds};
 use crate::log::segment;
 use crate::store::{Kind, ObjectStore, Pages};
 use std::sync::Arc;
@@ -50,7 +51,8 @@ pub(super) async fn enter(store: &Arc<dyn ObjectStore>, options: &LeaseOptions) 
                 let (origin, count) = (seen.body.origin, seen.body.count);
                 let taken = take(store, options, seen).await?;
                 // Its holder may have written checkpoints and raised the floor since the listing.
-                let same = taken.as_ref().is_none_or(|(_, before)| before.count == count);
+                let same = taken.as_ref().is_none_or(|(_, before)| before.count == count)
+                    || !holds(Rule::ListedUnderLease);
                 let names = if same { names? } else { checkpoint::list(store.as_ref()).await? };
                 taken.map(|(lease, before)| Entered {
                     lease,

@@ -40,6 +40,12 @@ pub struct LocalBase {
     pub checksum: Option<Checksum>,
     /// Its own slots after the base, in order, that may or may not have landed.
     pub chosen: Vec<(Epoch, Slot, Checksum, Seq)>,
+    /// The last change that is in the committed rows by slots of its own that an earlier recovery found, and did not
+    /// get to settle.
+    pub landed: Option<Seq>,
+    /// An earlier recovery found slots of another writer, which the committed rows hold since, and did not get to
+    /// settle what becomes of the local changes.
+    pub diverged: bool,
 }
 
 /// What became of the local journal.
@@ -149,8 +155,8 @@ async fn bring_up(
     }
     let Start { at, listed, local_used, loaded, warnings } =
         base::start(store, &entered, local.as_ref(), sink).await?;
-    let chosen = local.filter(|_| local_used).map(|l| l.chosen).unwrap_or_default();
-    let mut walk = Walk::new(store.clone(), &entered, (at, listed), chosen, options.clock.wall_ms());
+    let local = local.filter(|_| local_used);
+    let mut walk = Walk::new(store.clone(), &entered, (at, listed), local, options.clock.wall_ms());
     walk.walk_to_the_end(sink).await?;
     let lineage = match (local_used, walk.foreign) {
         (true, false) => Lineage::Local { committed: walk.committed },

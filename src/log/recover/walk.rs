@@ -1,10 +1,12 @@
 //! Applying the log, epoch after epoch, up to the first free slot, and sealing it there.
 
+use super::LocalBase;
 use super::enter::Entered;
 use super::seal;
 use crate::log::LogError;
 use crate::log::blocking::blocking;
 use crate::log::ids::{Epoch, SessionId, Slot, keys};
+use crate::log::rules::{Rule, holds};
 use crate::log::segment::{self, Header, Kind, Segment};
 use crate::log::source::{Checksum, RecoverySink, Seq};
 use crate::measure::Progress;
@@ -104,12 +106,15 @@ impl Walk {
         store: Arc<dyn ObjectStore>,
         entered: &Entered,
         (at, listed): ((Epoch, Slot), Option<Vec<Listed>>),
-        chosen: Vec<(Epoch, Slot, Checksum, Seq)>,
+        local: Option<LocalBase>,
         wall_ms: i64,
     ) -> Walk {
         let (session, ours) = (entered.lease.session(), entered.lease.epoch());
         let before = entered.before;
-        let (replayed, foreign, committed) = (0, false, None);
+        let (foreign, committed) = local.as_ref().map_or((false, None), |l| (l.diverged, l.landed));
+        let foreign = foreign && holds(Rule::ReplayOverOwn);
+        let chosen = local.map(|l| l.chosen).unwrap_or_default();
+        let replayed = 0;
         let progress = Progress::new("replay the log");
         Walk {
             store,
@@ -138,13 +143,16 @@ impl Walk {
                 continue;
             }
             let (epoch, slot) = self.at;
-            if self.is_gap(&listed).await? {
+            if holds(Rule::GapIsDamage) && self.is_gap(&listed).await? {
                 // A listing is no snapshot: only a slot that is still missing is a gap.
                 match fetch(self.store.as_ref(), epoch, slot).await? {
                     Fetched::Absent => return Err(LogError::Gap { epoch, slot }),
                     Fetched::Segment(found) => self.apply(*found, sink)?,
                 }
                 continue;
+            }
+            if !holds(Rule::SealFirst) {
+                return Ok(());
             }
             match seal::put(self.store.as_ref(), epoch, slot, self.header(), self.ours).await? {
                 None => return Ok(()),
@@ -211,7 +219,7 @@ impl Walk {
         hand_over(segment, sink)?;
         match self.chosen.iter().find(|(e, s, c, _)| (*e, *s, *c) == (epoch, slot, checksum)) {
             Some((.., seq)) => self.committed = self.committed.max(Some(*seq)),
-            None => self.foreign = true,
+            None => self.foreign = holds(Rule::ReplayOverOwn),
         }
         self.replayed += 1;
         self.progress.step(1, 0);

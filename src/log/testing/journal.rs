@@ -69,7 +69,7 @@ impl FakeJournal {
         let state = self.0.lock();
         let (epoch, slot, checksum) = state.base?;
         let chosen = state.chosen.iter().map(|(c, _)| (c.epoch, c.slot, c.checksum, c.last_seq)).collect();
-        Some(LocalBase { session, epoch, slot, checksum, chosen })
+        Some(LocalBase { session, epoch, slot, checksum, chosen, landed: None, diverged: false })
     }
 
     /// What a mount does with the changes that the old process left.

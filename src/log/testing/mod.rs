@@ -1,9 +1,11 @@
 //! What the log's tests stand on: a store in memory that several clients share, each with faults of its own,
 //! and journals in memory.
 
+mod entropy;
 mod journal;
 mod store;
 
+pub use entropy::{drawn, seed};
 pub use journal::FakeJournal;
 pub use store::{Chaos, Client, Fault, Gate, Shared};
 

@@ -84,7 +84,7 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    async fn pass(&self) {
+    pub async fn pass(&self) {
         // The sender is held here, so the wait ends only when the gate opens.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
     }

@@ -117,6 +117,8 @@ impl Follower {
     }
 
     async fn reload(&mut self, sink: &mut dyn RecoverySink) -> Result<Followed, LogError> {
+        // A load that breaks off leaves part of a tree: nothing may be applied to it, and the next poll loads again.
+        self.place = None;
         if !self.load(sink).await? {
             return Ok(Followed::Nothing);
         }

@@ -15,6 +15,8 @@ pub(super) fn check(state: &State, objects: &Objects, report: &mut Report) {
         let (Some(Key::View { key }), Ok(row)) = (Key::decode(key), ViewRow::decode(value)) else { continue };
         let there = objects.get(&key);
         match there {
+            // A marker that was about to be written: there or not, it is ours.
+            _ if row.is_about_to_be() => {}
             // A file that is no more: the object is to be deleted, or is deleted already.
             None if state.inode(row.ino).is_none() => {}
             None => {

@@ -306,13 +306,25 @@ pub struct ViewRow {
     pub ino: Ino,
     /// The [`InodeRow::version`] it shows.
     pub version: u64,
-    /// Its ETag.
+    /// Its ETag; empty of the marker of a folder that is about to be written for the first time.
     pub etag: String,
     /// Its bytes.
     pub size: u64,
     /// `LastModified` in milliseconds since 1970, where a listing or HEAD told us; tells zero-byte objects
     /// apart, which share one ETag.
     pub modified_ms: Option<i64>,
+}
+
+impl ViewRow {
+    /// Of a marker that is about to be written: if there is one, it is ours.
+    pub fn about_to_be(ino: Ino) -> ViewRow {
+        ViewRow { ino, version: u64::MAX, etag: String::new(), size: 0, modified_ms: None }
+    }
+
+    /// Whether the object may not be there yet.
+    pub fn is_about_to_be(&self) -> bool {
+        self.etag.is_empty()
+    }
 }
 
 /// A row's value could not be read: the data is damaged or of another version.

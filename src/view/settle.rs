@@ -68,6 +68,12 @@ pub(super) async fn settle(shared: &Shared, key: &str, row: Option<&ViewRow>) ->
     {
         return Ok(Settled::Unchanged);
     }
+    if let Some(row) = row.filter(|row| row.is_about_to_be() && head.size == 0) {
+        let row = ViewRow { etag: head.etag.0, modified_ms: Some(millis(head.modified)), ..row.clone() };
+        shared.put_row(key, &row)?;
+        shared.mark(key, 0, Duration::ZERO);
+        return Ok(Settled::Adopted);
+    }
     if let Some(tag) = shared.ours(key, &head).await? {
         let row = ViewRow {
             ino: tag.ino,
@@ -146,7 +152,7 @@ async fn keep_both(shared: &Shared, object: &Outside, row: Option<&ViewRow>) -> 
 
 /// There is no object at `key`.
 async fn gone(shared: &Shared, key: &str, path: &str, row: Option<&ViewRow>) -> Result<Settled> {
-    let Some(row) = row else { return Ok(Settled::Unchanged) };
+    let Some(row) = row.filter(|row| !row.is_about_to_be()) else { return Ok(Settled::Unchanged) };
     shared.check_alive(key).await?;
     // Without conditions a DELETE of ours may have hit what was written since: then it was no outside client.
     let trusted = shared.options.delete_conditions && !shared.may_be_our_delete(key);

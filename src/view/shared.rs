@@ -123,21 +123,21 @@ impl Shared {
         }))
     }
 
-    /// Notes what an object shows now.
-    pub fn put_row(&self, key: &str, row: &ViewRow) -> Result<()> {
+    /// Notes what an object shows now; the number of that change.
+    pub fn put_row(&self, key: &str, row: &ViewRow) -> Result<Seq> {
         self.record(Record::put(&Key::View { key: key.to_owned() }, row))
     }
 
     /// Notes that there is no object.
-    pub fn remove_row(&self, key: &str) -> Result<()> {
+    pub fn remove_row(&self, key: &str) -> Result<Seq> {
         self.record(Record::delete(&Key::View { key: key.to_owned() }))
     }
 
     /// Changes a row that only the view reads.
-    pub fn record(&self, record: Record) -> Result<()> {
-        self.journal.apply(vec![record])?;
+    pub fn record(&self, record: Record) -> Result<Seq> {
+        let seq = self.journal.apply(vec![record])?;
         self.committer.kick(ROWS_LINGER);
-        Ok(())
+        Ok(seq)
     }
 
     /// The object at `key` has to be looked at by the publisher.

@@ -103,6 +103,33 @@ fn a_new_folder_is_published_before_what_is_below_it() {
 }
 
 #[test]
+fn a_folder_whose_marker_a_crash_left_behind_does_not_come_back() {
+    let world = World::with_relay("left-marker");
+    let mount = world.host("a").mount(&["--publish-delay", "100ms"]);
+    write_closed(&mount.path("keep"), b"x").expect("write");
+    mount.publish();
+    // The store has the marker, and this daemon never learns of it. SeaweedFS keeps no tag on markers.
+    let marker = format!("{}/d/", world.prefix);
+    let wanted = marker.clone();
+    world.relay().rule(1, usize::MAX, Act::LoseAnswer, move |r| r.kind == Kind::Put && r.key == wanted);
+    fs::create_dir(mount.path("d")).expect("mkdir");
+    assert!(world.relay().wait_until_seen(SOON, |r| r.kind == Kind::Put && r.key == marker));
+    world.witness.wait_for("the marker", SOON, |keys| keys.iter().any(|key| key == "d/"));
+    mount.lose_machine();
+    world.relay().clear_rules();
+    let mount = world.host("b").mount(&["--takeover", "--no-publish"]);
+    fs::remove_dir(mount.path("d")).expect("rmdir");
+    mount.unmount();
+    assert_eq!(world.witness.plain_keys(), ["d/", "keep"], "left behind");
+    let mount = world.host("c").mount(&[]);
+    mount.refresh();
+    assert!(!mount.path("d").exists(), "{:#}", mount.status());
+    mount.publish();
+    assert_eq!(world.witness.plain_keys(), ["keep"]);
+    mount.unmount();
+}
+
+#[test]
 fn a_file_changed_ten_times_is_one_put_and_a_temporary_file_none() {
     let world = World::with_relay("coalesced");
     let mount = world.host("a").mount(&["--publish-delay", "3s"]);

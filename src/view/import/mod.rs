@@ -125,7 +125,7 @@ impl Importer {
             return Err(ViewError::Incomplete { failed: failed + failed_too, why });
         }
         // 0: the tree holds what was listed; nothing is known to be published.
-        self.shared.record(Record::put(&done, &0u64))
+        self.shared.record(Record::put(&done, &0u64)).map(drop)
     }
 
     /// Imports now and then until the view is stopped.

@@ -4,11 +4,13 @@
 //! - what is written is a committed version, under the condition that the object is as we last saw it (but for
 //!   the marker of a folder that a store takes for an object, where no condition holds: it has no bytes);
 //! - an object whose bytes are still the content of a file is neither overwritten nor deleted;
+//! - a folder's marker is written only once the store knows that it is about to be: some stores keep no tag on it, and
+//!   left behind by a crash it would be taken for somebody else's;
 //! - an answer that surprises is settled by looking at the object, never by trying again blindly.
 
 use super::changes::shows;
 use super::upload::upload;
-use crate::log::ids::{Blob, keys};
+use crate::log::ids::{Blob, Ino, keys};
 use crate::log::row::{InodeRow, ViewRow};
 use crate::session::SessionError;
 use crate::session::outside::UNREAD;
@@ -59,9 +61,29 @@ async fn step(shared: &Shared, key: &str) -> Result<Step> {
         has_room(shared, key)?;
     }
     match (want, row) {
+        (Some(shown), None) if key.ends_with('/') => announce(shared, key, shown.ino).await,
         (Some(shown), row) => write(shared, key, &shown, row.as_ref()).await,
+        (None, Some(row)) if row.is_about_to_be() => forget(shared, key, &row).await,
         (None, Some(row)) => remove(shared, key, &row).await,
         (None, None) => Ok(Step::Done),
+    }
+}
+
+/// Says, in the log, that a marker is about to be written.
+async fn announce(shared: &Shared, key: &str, ino: Ino) -> Result<Step> {
+    let seq = shared.put_row(key, &ViewRow::about_to_be(ino))?;
+    shared.committed(seq).await?;
+    Ok(Step::Again)
+}
+
+/// A marker that was about to be written is not wanted any more.
+async fn forget(shared: &Shared, key: &str, row: &ViewRow) -> Result<Step> {
+    match settle(shared, key, Some(row)).await? {
+        Settled::Unchanged => {
+            shared.remove_row(key)?;
+            Ok(Step::Done)
+        }
+        _ => Ok(Step::Again),
     }
 }
 
@@ -138,6 +160,7 @@ async fn write(shared: &Shared, key: &str, shown: &Shown, row: Option<&ViewRow>)
     if shown.extents.iter().any(|(_, extent)| matches!(extent.blob, Blob::Object { .. })) {
         return own(shared, key, shown).await;
     }
+    let row = row.filter(|row| !row.is_about_to_be());
     // Objects without bytes share one ETag: look whether it is still ours.
     if let Some(row) = row.filter(|row| row.size == 0)
         && settle(shared, key, Some(row)).await? != Settled::Unchanged

@@ -138,7 +138,8 @@ impl World {
         let chances = self.faults.lock().chances;
         let changes = !matches!(operation, "get" | "head" | "list" | "list_multipart");
         let rare = match (operation, class(key)) {
-            ("delete_many" | "list_multipart", _) => 25,
+            ("delete_many", _) => 120,
+            ("list_multipart", _) => 25,
             (_, "data" | "checkpoint") => 8,
             _ => 1,
         };

@@ -347,3 +347,19 @@ fn a_store_through_a_mapping_moves_the_times_when_it_is_written_back() {
     drop((mapping, file));
     mount.unmount();
 }
+
+#[test]
+fn a_write_to_a_fifo_moves_none_of_its_times() {
+    let world = World::new("fifo-times");
+    let mount = world.host("a").mount(&[]);
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for (root, moves) in [(world.local("fifo"), true), (mount.root().to_owned(), false)] {
+        let path = root.join("fifo");
+        Ran::of(Command::new("mkfifo").arg(&path)).ok();
+        let mut fifo = File::options().read(true).write(true).open(&path).expect("open");
+        fifo.set_times(fs::FileTimes::new().set_modified(old)).expect("utimens");
+        std::io::Write::write_all(&mut fifo, b"x").expect("write");
+        assert_eq!(fs::metadata(&path).expect("stat").mtime() > 1_000_000_000, moves, "{}", path.display());
+    }
+    mount.unmount();
+}

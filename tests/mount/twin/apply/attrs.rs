@@ -134,7 +134,11 @@ pub(super) fn is_open_file(fd: BorrowedFd<'_>) -> bool {
 
 /// What both file systems have to show of an inode.
 fn stat_told(stat: &Stat) -> String {
-    let mtime = time_told(stat.st_mtime, stat.st_mtime_nsec as i64);
+    // The kernel moves no time of a FIFO on FUSE.
+    let mtime = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Fifo => "of a FIFO".to_owned(),
+        _ => time_told(stat.st_mtime, stat.st_mtime_nsec as i64),
+    };
     let (mode, nlink, owner) = (stat.st_mode, stat.st_nlink, (stat.st_uid, stat.st_gid));
     let size = if is_dir(stat) { 0 } else { stat.st_size };
     format!("{mode:o} {nlink} links, {owner:?}, {size} bytes, device {}, mtime {mtime}", stat.st_rdev)

@@ -93,7 +93,7 @@ fn in_its_place(entry: &Entry) -> Result<Option<String>, Failure> {
     let at = entry.mountpoint.display();
     let local = |error| ControlError::Local { what: at.to_string(), error };
     Ok(match table::at(&entry.mountpoint).map_err(local)? {
-        Some(mounted) if mounted.device == entry.device => None,
+        Some(mounted) if entry.is_of(&mounted) => None,
         Some(mounted) => Some(format!("{at}: {} ({}) is mounted over it", mounted.source, mounted.kind)),
         None => Some(format!("{at}: the mount is gone")),
     })

@@ -108,6 +108,62 @@ pub fn table_for_mount8() -> String {
     format!("Exit codes, as bits of mount(8):\n{}", rows.concat())
 }
 
+/// How `batch` ends where it does not end with its command's status. Where something was run and then failed, it is 110
+/// and the code that other commands would end with; of several mounts, the highest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum BatchExit {
+    /// Whether everything is in the store cannot be told.
+    Unsure = 110 + Exit::LoopDied as u8,
+    /// Not everything is in the store.
+    NotStored = 110 + Exit::NotStored as u8,
+    /// The session is another's by now.
+    Lost = 110 + Exit::Held as u8,
+    /// The command was not run.
+    NotRun = 125,
+    /// It cannot be run.
+    NoProgram = 126,
+    /// It is not there.
+    NotFound = 127,
+}
+
+impl BatchExit {
+    /// All of them.
+    pub const ALL: [BatchExit; 6] = [
+        BatchExit::Unsure,
+        BatchExit::NotStored,
+        BatchExit::Lost,
+        BatchExit::NotRun,
+        BatchExit::NoProgram,
+        BatchExit::NotFound,
+    ];
+
+    /// What it means, for `--help`.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            BatchExit::Unsure => "whether everything is in the store cannot be told: the daemon is gone",
+            BatchExit::NotStored => "not everything is in the store: it is kept locally, and tried again",
+            BatchExit::Lost => "another writer has taken the session, or it was deleted",
+            BatchExit::NotRun => "CMD was not run: usage, no mount, or no batch is possible there",
+            BatchExit::NoProgram => "CMD cannot be run",
+            BatchExit::NotFound => "CMD is not there",
+        }
+    }
+
+    /// The table of its `--help`.
+    pub fn table() -> String {
+        let rows = BatchExit::ALL.map(|exit| format!("  {:>3}  {}\n", exit as u8, exit.meaning()));
+        let own = "    *  CMD's own; 128 and the signal where one ended it. Everything is in the store\n";
+        format!("Exit codes:\n{own}{}", rows.concat())
+    }
+}
+
+impl From<BatchExit> for ExitCode {
+    fn from(exit: BatchExit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit.code())
@@ -251,7 +307,7 @@ fn of_session(error: &SessionError) -> Exit {
         SessionError::Errno(errno) if *errno == libc::ESTALE => Exit::Held,
         SessionError::Local(local) => of_local(local.kind),
         SessionError::Errno(_) | SessionError::Corrupt { .. } => Exit::CannotStart,
-        SessionError::CacheFull(_) => Exit::CannotStart,
+        SessionError::CacheFull(_) | SessionError::NoBatch(_) => Exit::CannotStart,
     }
 }
 

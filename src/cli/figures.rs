@@ -4,7 +4,7 @@ use super::running::Shared;
 use super::start::FOLLOW;
 use super::values::rfc3339;
 use crate::control::status::{
-    Amount, CacheStatus, ErrorStatus, LeaseStatus, QuotaStatus, Requests, Status, ViewStatus,
+    Amount, BatchStatus, CacheStatus, ErrorStatus, LeaseStatus, QuotaStatus, Requests, Status, ViewStatus,
 };
 use crate::fuse::{Passthrough, table};
 use crate::session::status::{Status as OfSession, WriterStatus};
@@ -54,12 +54,18 @@ pub(super) fn status(shared: &Shared) -> Status {
             limit: session.cache.limit,
         },
         quota: session.quota.map(|quota| QuotaStatus { limit: quota.limit, used: quota.used }),
+        slow: shared.served.slow(),
+        batches: BatchStatus { running: session.batches.0, begun: session.batches.1 },
         salvage: salvage(&shared.cache),
         store_latency_ms: shared.stats.latency_ms(),
         requests: requests(shared),
         metrics: shared.metrics.clone(),
         follows_within_seconds: args.read_only.then(|| FOLLOW.as_secs_f64()),
         credentials_expire: shared.access.expiry().map(rfc3339),
+        credentials_error: shared
+            .access
+            .trouble()
+            .map(|(at, message)| ErrorStatus { at: rfc3339(at), message }),
         warnings: session
             .cache_error
             .into_iter()

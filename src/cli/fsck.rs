@@ -18,7 +18,8 @@ const TTL: Duration = Duration::from_secs(15);
 /// Reads the lease, every checkpoint, the log, and every byte of content that a file has, and compares all with its
 /// checksums; then the tree's rows with each other, and the published objects with theirs. Needs no mount, and disturbs
 /// none. --repair puts right what can be told from the rest (numbers of links, names, a damaged checkpoint, missing
-/// published objects, uploads left behind); files that no name leads to get one in /lost+found. Nothing is deleted. What
+/// published objects, uploads left behind); files that no name leads to get one in /lost+found. Content that is missing or
+/// damaged is brought back where the published object has the very bytes that were written. Nothing is deleted. What
 /// cannot be repaired is named with the files it is about.
 ///
 /// Exit code 0: nothing is wrong, or all of it was repaired. 8: something is. 5 or 6: it could not be looked at.

@@ -45,6 +45,8 @@ fn page(shared: &Shared, form: Form) -> String {
     let mut page = Page::new(form);
     mount(&mut page, shared, &measures);
     operations(&mut page, shared.served.counts());
+    page.value(&m::BATCHES_RUNNING, measures.batches.0);
+    page.value(&m::BATCHES, measures.batches.1);
     store(&mut page, &shared.stats);
     page.maybe(&m::CREDENTIALS, shared.access.expiry().map(since_1970));
     commits(&mut page, &measures);

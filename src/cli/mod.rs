@@ -5,6 +5,7 @@
 //! - bad input is one clear line (what, to which thing, what to do), and changes nothing;
 //! - no secret is taken from the command line, and none is ever printed.
 
+mod batch;
 mod check;
 mod completions;
 mod credentials;
@@ -36,6 +37,7 @@ mod reach;
 mod ready;
 mod refresh;
 mod require;
+mod rest;
 mod rm;
 mod running;
 mod salvage;
@@ -50,7 +52,7 @@ mod values;
 mod version;
 
 use clap::{Parser, Subcommand};
-use exit::{Exit, Failure};
+use exit::{BatchExit, Exit, Failure};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -61,6 +63,7 @@ Examples:
   cwdfs mount file:///srv/sessions/sid42 /mnt/sid42 a session in a local directory
   cwdfs status /mnt/sid42                           what is in the store, and what is not yet
   cwdfs flush --timeout 30 /mnt/sid42               returns when everything is in the store
+  cwdfs batch -- sh -c 'make'                       one wait for all that it closes, at its end
   cwdfs unmount /mnt/sid42
   cwdfs inspect demo:sid42                          look inside a session
   cwdfs sessions demo:                              all sessions of a bucket
@@ -85,6 +88,7 @@ enum Command {
     Unmount(unmount::Args),
     Status(status::Args),
     Flush(flush::Args),
+    Batch(batch::Args),
     Refresh(refresh::Args),
     Credentials(credentials::Args),
     Inspect(inspect::Args),
@@ -107,28 +111,40 @@ fn after_help() -> String {
 
 /// Runs the command that `args` (the program's name first) ask for.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    secrets::keep();
     let args: Vec<OsString> = args.into_iter().collect();
+    // The command that it runs has the same environment, and with hidepid the daemon could not see who keeps to itself.
+    if !is_batch(&args) {
+        secrets::keep();
+    }
     if let Some(called) = helper::called_as(&args) {
         return helper::run(called, &args);
     }
     let done = match geesefs::in_place_of(&args) {
-        Some((program, words)) => geesefs::run(program, words),
+        Some((program, words)) => geesefs::run(program, words).map(ExitCode::from),
         None => own(&args),
     };
     match done {
-        Ok(exit) => exit.into(),
+        Ok(code) => code,
         Err(failure) => {
             failure.print();
-            failure.exit.into()
+            match failure.exit {
+                Exit::Usage if is_batch(&args) => BatchExit::NotRun.into(),
+                exit => exit.into(),
+            }
         }
     }
 }
 
+fn is_batch(args: &[OsString]) -> bool {
+    args.get(1).is_some_and(|command| command == "batch")
+}
+
 /// Runs a command line of cwdfs's own.
-fn own(args: &[OsString]) -> Result<Exit, Failure> {
+fn own(args: &[OsString]) -> Result<ExitCode, Failure> {
     let (cli, flags) = parse(args)?;
-    match cli.command {
+    let done = match cli.command {
+        // Its command's exit code is none of ours.
+        Command::Batch(args) => return Ok(batch::run(&args)),
         Command::Mount(mount) => mount::run(*mount, flags, args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
@@ -147,7 +163,8 @@ fn own(args: &[OsString]) -> Result<Exit, Failure> {
         Command::Geesefs(args) => geesefs::run(geesefs::Program::Geesefs, &args.args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
-    }
+    };
+    done.map(ExitCode::from)
 }
 
 /// Runs what a command does, on this thread.

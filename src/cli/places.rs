@@ -154,7 +154,7 @@ pub fn ground(mountpoint: &Path) -> Result<Ground, Failure> {
 /// Whether a daemon of ours serves it: told by the list of mounts alone, since one that hangs answers nothing.
 fn is_served(mounted: &Mounted) -> bool {
     let known = registry::find(&mounted.mountpoint).ok().flatten();
-    known.is_some_and(|entry| entry.is_alive() && entry.device == mounted.device)
+    known.is_some_and(|entry| entry.is_alive() && entry.is_of(mounted))
 }
 
 /// Whether nobody serves the mount any more ("transport endpoint is not connected").

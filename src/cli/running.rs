@@ -106,6 +106,9 @@ impl Running {
         if let Err(error) = self.shared.unmount(Unmount::Detach, until).await {
             tracing::warn!(%error, "the mount could not be taken away");
         }
+        if let Err(error) = self.registry.note_gone(&mut self.entry) {
+            tracing::warn!(%error, "the registry still says that this mount is there");
+        }
         let hurry = async {
             // systemd sends one to a daemon whose mount it has just taken away.
             if !matches!(why, Why::Signal) {

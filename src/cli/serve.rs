@@ -7,7 +7,7 @@ use super::places::{self, Ground};
 use super::ready::Supervisor;
 use super::signals::Signals;
 use super::start::{Plan, start};
-use super::{daemon, log, metrics};
+use super::{daemon, log, metrics, rest};
 use crate::control::registry::Entry;
 use crate::control::{client, registry};
 use crate::fuse::{Passthrough, probe, table};
@@ -62,6 +62,7 @@ async fn serve(plan: Plan, bound: Option<Bound>, supervisor: &Supervisor) -> Res
     let mut signals = Signals::listen()?;
     let running = start(plan, &mut signals).await.map_err(|failure| failure.context(what))?;
     metrics::serve(bound, &running.shared);
+    rest::keep(&running.shared);
     if args.daemon
         && let Err(failure) = daemon::ready(&args)
     {
@@ -87,7 +88,7 @@ fn outwait_draining(args: &MountArgs, key: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::CannotStart, error);
     let Some(entry) = registry::find(&args.mountpoint).map_err(failed)? else { return Ok(()) };
     let mounts = table::all().map_err(failed)?;
-    let mounted = mounts.iter().any(|mounted| mounted.device == entry.device);
+    let mounted = mounts.iter().any(|mounted| entry.is_of(mounted));
     if mounted || entry.session_key != key || !entry.is_alive() {
         return Ok(());
     }
@@ -120,7 +121,7 @@ fn mounted_already(args: &MountArgs, key: &str) -> Result<Option<Entry>, Failure
         Ground::Taken(mounted) => mounted,
     };
     let known = registry::find(mountpoint).map_err(|error| Failure::new(Exit::CannotStart, error))?;
-    let ours = |e: &Entry| e.is_alive() && e.device == mounted.device && e.session_key == key;
+    let ours = |e: &Entry| e.is_alive() && e.is_of(&mounted) && e.session_key == key;
     if let Some(entry) = known.filter(ours) {
         return Ok(Some(entry));
     }

@@ -194,7 +194,7 @@ fn entry(plan: &Plan, registry: &Registry, served: &Served) -> Entry {
     let (args, pid) = (&plan.args, std::process::id());
     Entry {
         mountpoint: args.mountpoint.clone(),
-        device: served.device().to_owned(),
+        device: Some(served.device().to_owned()),
         pid,
         started: registry::started(pid).unwrap_or_default(),
         socket: registry.socket(&args.mountpoint),

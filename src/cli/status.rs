@@ -96,6 +96,22 @@ fn text(status: &Status, now: OffsetDateTime) -> String {
     if let Some(quota) = &status.quota {
         line("quota", format!("{} of {} used", human_size(quota.used), human_size(quota.limit)));
     }
+    for slow in &status.slow {
+        let (of, took) = (
+            if slow.path.is_empty() { format!("inode {}", slow.ino) } else { format!("/{}", slow.path) },
+            seconds(slow.seconds),
+        );
+        line(
+            "slow",
+            format!(
+                "{} of {of} by task {}, for {took}: waits for {}",
+                slow.operation, slow.pid, slow.waits_for
+            ),
+        );
+    }
+    if status.batches.running > 0 {
+        line("batches", format!("{} running", status.batches.running));
+    }
     if let Some(within) = status.follows_within_seconds {
         line("follows", format!("within {}", seconds(within)));
     }
@@ -104,7 +120,10 @@ fn text(status: &Status, now: OffsetDateTime) -> String {
         line("store latency", format!("{latency:.1} ms"));
     }
     if let Some(end) = &status.credentials_expire {
-        line("credentials", format!("expire {end}"));
+        line("credentials", credentials(end, now));
+    }
+    if let Some(error) = &status.credentials_error {
+        line("credentials", format!("{} ({} ago)", error.message, ago(&error.at, now)));
     }
     for kept in &status.salvage {
         line("salvage", format!("changes that could not be replayed are kept: cwdfs salvage --list {kept}"));
@@ -126,6 +145,12 @@ fn mount(status: &Status, now: OffsetDateTime) -> String {
         ago(&status.mounted_at, now),
         status.version
     )
+}
+
+/// Those in use, by the end that they state.
+fn credentials(end: &str, now: OffsetDateTime) -> String {
+    let over = OffsetDateTime::parse(end, &Rfc3339).is_ok_and(|end| end <= now);
+    format!("{} {end}", if over { "expired" } else { "expire" })
 }
 
 fn last_commit(status: &Status, now: OffsetDateTime) -> String {
@@ -232,6 +257,11 @@ mod tests {
                 ..ViewStatus::default()
             }),
             last_error: Some(ErrorStatus { at: "2026-01-02T03:13:05Z".into(), message: "put x: no".into() }),
+            credentials_expire: Some("2026-01-02T03:14:00Z".into()),
+            credentials_error: Some(ErrorStatus {
+                at: "2026-01-02T03:14:01Z".into(),
+                message: "exit 1".into(),
+            }),
             passthrough_off_because: Some("the cache directory is a tmpfs".into()),
             ..status()
         };
@@ -243,6 +273,8 @@ mod tests {
             "3 files, 10 B, 2 s behind",
             "1 conflicts",
             "put x: no (60 s ago)",
+            "credentials   expired 2026-01-02T03:14:00Z",
+            "credentials   exit 1 (4 s ago)",
             "off (the cache directory is a tmpfs)",
         ] {
             assert!(text.contains(part), "{part:?} is not in:\n{text}");

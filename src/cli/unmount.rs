@@ -80,7 +80,8 @@ pub fn unmount(given: &Path, timeout: Option<Duration>, force: bool) -> Result<E
 /// Takes the mount away from a daemon that says nothing.
 fn take_from_hung(entry: &Entry) -> Failure {
     let (at, pid) = (entry.mountpoint.display(), entry.pid);
-    match sys::unmount(&entry.mountpoint, &entry.device, Unmount::Detach) {
+    let device = entry.device.as_deref().unwrap_or_default();
+    match sys::unmount(&entry.mountpoint, device, Unmount::Detach) {
         Ok(_) => Failure::new(
             Exit::NotStored,
             format!(

@@ -24,7 +24,7 @@ pub(super) const CHUNK: u64 = 4 << 20;
 pub(super) const SMALL: usize = 256 << 10;
 
 /// Bytes of small chunks in memory.
-const SMALL_CACHE: u64 = 32 << 20;
+const SMALL_CACHE: u64 = 16 << 20;
 
 /// The local facts that say which chunk lies in which file.
 const TABLE: &str = "chunks";

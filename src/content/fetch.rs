@@ -24,6 +24,10 @@ const PARALLEL: usize = 16;
 /// Chunks fetched ahead of a reader that goes through a blob in order.
 const AHEAD: u64 = 4;
 
+/// A blob of at most so many chunks holds what was written or packed together: once a second one of them is asked for,
+/// all are fetched.
+const TOGETHER: u64 = 5;
+
 /// Blobs whose readers' places are remembered.
 const PLACES: usize = 4096;
 
@@ -36,6 +40,8 @@ struct Place {
     next: u64,
     /// The blob's bytes, once known.
     size: Option<u64>,
+    /// All of it was asked for.
+    whole: bool,
 }
 
 /// Fetches pieces.
@@ -134,6 +140,7 @@ impl Fetcher {
             return Err(ContentError::Io { what: "read a captured content".into(), why });
         }
         let range = piece_range(extent);
+        self.goes_elsewhere(&extent.blob);
         let chunks = chunks_of(&range).map(|index| ChunkKey { blob: extent.blob.clone(), index });
         let parts = futures::future::try_join_all(chunks.map(|key| {
             let wanted = within(&range, &key);
@@ -232,6 +239,23 @@ impl Fetcher {
         Ok(got.body)
     }
 
+    /// A reader needs a chunk that is not here, of a blob of which some is: small contents are read in the order of
+    /// their names, and lie in another, so that one chunk after the other would be waited for.
+    fn goes_elsewhere(self: &Arc<Self>, blob: &Blob) {
+        let size = self.place(blob, |place| {
+            let size = place.size.filter(|size| !place.whole && *size <= TOGETHER * CHUNK)?;
+            place.whole = true;
+            Some(size)
+        });
+        let chunks = 0..size.unwrap_or(0).div_ceil(CHUNK);
+        for key in chunks.map(|index| ChunkKey { blob: blob.clone(), index }) {
+            if !self.chunks.has(&key) {
+                // It runs on its own; whoever needs it finds it under way, and its error there.
+                drop(self.chunk(&key));
+            }
+        }
+    }
+
     /// A reader reached a chunk: fetches the next ones when it goes in order.
     fn went_on(self: &Arc<Self>, blob: &Blob, index: u64) {
         let place = self.place(blob, |place| {
@@ -273,4 +297,51 @@ fn join(mut parts: Vec<Bytes>) -> Bytes {
     let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
     parts.iter().for_each(|part| all.extend_from_slice(part));
     all.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::budget::Budget;
+    use crate::content::pool::Pool;
+    use crate::content::tests::{Fake, pattern};
+    use crate::log::ids::Epoch;
+    use crate::store::faulty::FaultyStore;
+    use crate::store::{DirStore, PutOptions};
+    use std::time::Duration;
+
+    /// The whole of a pack in as many requests as it has chunks, of which only the first is waited for alone.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_pack_that_is_read_here_and_there_is_fetched_at_once() {
+        const FILE: u32 = 4096;
+        let dir = tempfile::tempdir().unwrap();
+        let store = FaultyStore::new(Arc::new(DirStore::new(dir.path().join("store"))), 1);
+        let blob = Blob::Data { epoch: Epoch { counter: 1, nonce: 1 }, n: 1 };
+        let (key, _) = object_of(&blob).unwrap();
+        let bytes = Bytes::from(pattern(4 * CHUNK as usize - 9 * FILE as usize, 5));
+        store.put(&key, bytes.clone(), &PutOptions::default()).await.unwrap();
+        let rows: Arc<dyn Rows> = Arc::new(Fake::default());
+        let pool = Pool::open(&dir.path().join("cache"), |_| false).unwrap();
+        let chunks = Chunks::new(pool, Arc::new(Budget::new(1 << 30)), rows.clone(), Vec::new());
+        let fetcher = Arc::new(Fetcher::new(store.clone(), rows, chunks, tokio::runtime::Handle::current()));
+        let file = |n: u64| {
+            let at = n * u64::from(FILE);
+            let crc = Some(crc32c::crc32c(&bytes[at as usize..][..FILE as usize]));
+            let blob = blob.clone();
+            ExtentRow { len: u64::from(FILE), blob, piece_off: at, piece_len: FILE, skip: 0, crc }
+        };
+        let gets = || store.requests().get("get").copied().unwrap_or(0);
+        let per_chunk = CHUNK / u64::from(FILE);
+        fetcher.piece(&file(2 * per_chunk)).await.unwrap();
+        fetcher.piece(&file(2 * per_chunk + 7)).await.unwrap();
+        assert_eq!(gets(), 1, "one file brings its chunk");
+        fetcher.piece(&file(3)).await.unwrap();
+        while gets() < 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for n in (0..bytes.len() as u64 / u64::from(FILE)).step_by(37) {
+            fetcher.piece(&file(n)).await.unwrap();
+        }
+        assert_eq!(gets(), 4);
+    }
 }

@@ -33,15 +33,17 @@ pub fn daemon(mountpoint: &Path) -> Result<Entry, ControlError> {
     let local = |error| ControlError::Local { what: "the list of mounts".into(), error };
     let owned = || mountpoint.to_owned();
     let mounted = table::at(mountpoint).map_err(local)?.filter(table::Mounted::is_ours);
-    let found = registry::find(mountpoint).map_err(local)?.filter(Entry::is_alive);
-    if let (None, Some(mounted)) = (&found, &mounted)
+    let known = registry::find(mountpoint).map_err(local)?;
+    let is_alive = known.as_ref().is_some_and(Entry::is_alive);
+    if let (false, Some(mounted)) = (is_alive, &mounted)
+        && !known.as_ref().is_some_and(|entry| entry.is_of(mounted))
         && let Some(entry) = registry::serving(mounted).map_err(local)?
     {
         let stays = table::at(&entry.mountpoint).map_err(local)?.is_some_and(|m| m.device == mounted.device);
         return Ok(if stays { entry } else { Entry { mountpoint: owned(), ..entry } });
     }
-    match (registry::find(mountpoint).map_err(local)?, mounted) {
-        (Some(entry), _) if entry.is_alive() => Ok(entry),
+    match (known, mounted) {
+        (Some(entry), _) if is_alive => Ok(entry),
         (_, None) => Err(ControlError::NotMounted { mountpoint: owned() }),
         (Some(_), Some(_)) => Err(ControlError::Dead { mountpoint: owned() }),
         (None, Some(mounted)) if rustix::process::geteuid().is_root() => match mounted.user {

@@ -17,8 +17,8 @@ use std::time::Duration;
 pub struct Entry {
     /// Where it is mounted.
     pub mountpoint: PathBuf,
-    /// `major:minor` of the mount.
-    pub device: String,
+    /// `major:minor` of the mount; none once it is gone, as the kernel gives the number to another mount.
+    pub device: Option<String>,
     /// The daemon.
     pub pid: u32,
     /// When it was started, in the kernel's ticks since boot: tells it from a later process of that number.
@@ -37,6 +37,11 @@ impl Entry {
     /// Whether the daemon lives.
     pub fn is_alive(&self) -> bool {
         started(self.pid) == Some(self.started)
+    }
+
+    /// Whether this mount is the one that the daemon serves, or served before it died.
+    pub fn is_of(&self, mounted: &table::Mounted) -> bool {
+        self.device.as_ref() == Some(&mounted.device)
     }
 
     /// Returns once the daemon has ended, or `false` when `limit` has passed before.
@@ -151,6 +156,16 @@ impl Registry {
         entries.filter_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok()).collect()
     }
 
+    /// Notes that the mount is gone and its daemon still here, unless the entry is another's by now.
+    pub fn note_gone(&self, entry: &mut Entry) -> io::Result<()> {
+        let gone = Entry { device: None, ..entry.clone() };
+        if self.find(&entry.mountpoint)?.as_ref() == Some(entry) {
+            self.add(&gone)?;
+        }
+        *entry = gone;
+        Ok(())
+    }
+
     /// Takes an entry away, if it is still this one.
     pub fn remove(&self, entry: &Entry) -> io::Result<()> {
         if self.find(&entry.mountpoint)?.as_ref() != Some(entry) {
@@ -203,10 +218,22 @@ fn of_user(uid: u32) -> Vec<PathBuf> {
 pub fn serving(mounted: &table::Mounted) -> io::Result<Option<Entry>> {
     let users = mounted.user.filter(|uid| *uid != 0 && rustix::process::geteuid().is_root());
     let users = users.map(of_user).unwrap_or_default();
-    let own = Registry::own()?.dir;
-    let entries = std::iter::once(own).chain(users).flat_map(|dir| Registry::at(dir).all());
-    let mut alive = entries.filter(Entry::is_alive);
-    Ok(alive.find(|entry| entry.device == mounted.device))
+    // A mount of another user has no daemon among our own; numbers of devices are used again.
+    let is_own = mounted.user.is_none_or(|uid| uid == rustix::process::geteuid().as_raw());
+    let own = is_own.then(Registry::own).transpose()?.map(|registry| registry.dir);
+    let entries = own.into_iter().chain(users).flat_map(|dir| Registry::at(dir).all());
+    let serving: Vec<Entry> = entries.filter(|entry| entry.is_alive() && entry.is_of(mounted)).collect();
+    let mounts = table::all()?;
+    let is_there =
+        |entry: &Entry| mounts.iter().any(|m| m.mountpoint == entry.mountpoint && m.device == mounted.device);
+    Ok(choose(serving, is_there))
+}
+
+/// Of the daemons that were given one device number, the one that has it: a daemon that outlives its mount, to store
+/// what it owes, had it before. A mount that was moved is at the place of none.
+fn choose(serving: Vec<Entry>, is_there: impl Fn(&Entry) -> bool) -> Option<Entry> {
+    let (there, elsewhere): (Vec<_>, Vec<_>) = serving.into_iter().partition(is_there);
+    there.into_iter().next().or_else(|| elsewhere.into_iter().max_by_key(|entry| entry.started))
 }
 
 #[cfg(test)]
@@ -226,7 +253,7 @@ mod tests {
     fn entry(registry: &Registry, pid: u32) -> Entry {
         let mountpoint = PathBuf::from("/mnt/a b");
         Entry {
-            device: "0:42".into(),
+            device: Some("0:42".into()),
             pid,
             started: started(pid).unwrap_or(7),
             socket: registry.socket(&mountpoint),
@@ -254,6 +281,33 @@ mod tests {
         registry.remove(&second).expect("removed");
         assert_eq!(registry.all(), []);
         assert_eq!(registry.find(&first.mountpoint).expect("readable"), None);
+    }
+
+    #[test]
+    fn a_daemon_that_outlives_its_mount_is_not_taken_for_the_next_one_of_its_number() {
+        let registry = Registry::at("/x");
+        let made = |pid, started| Entry { started, ..entry(&registry, pid) };
+        let both = || vec![made(1, 5), made(2, 9), made(3, 7)];
+        assert_eq!(choose(both(), |entry| entry.pid == 3).map(|entry| entry.pid), Some(3));
+        assert_eq!(choose(both(), |_| false).map(|entry| entry.pid), Some(2), "the newest");
+        assert_eq!(choose(Vec::new(), |_| false), None);
+    }
+
+    #[test]
+    fn an_entry_whose_mount_is_gone_is_of_no_mount_and_leaves_its_successors_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let registry = Registry::at(dir.path().join("run"));
+        registry.prepare().expect("a directory of ours");
+        let mut first = entry(&registry, 1);
+        registry.add(&first).expect("written");
+        registry.note_gone(&mut first).expect("written");
+        assert_eq!(first.device, None);
+        assert_eq!(registry.find(&first.mountpoint).expect("readable"), Some(first.clone()));
+        let second = entry(&registry, 2);
+        registry.add(&second).expect("written");
+        registry.note_gone(&mut first).expect("another's");
+        registry.remove(&first).expect("another's");
+        assert_eq!(registry.find(&second.mountpoint).expect("readable"), Some(second));
     }
 
     #[test]

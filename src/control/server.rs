@@ -83,7 +83,7 @@ mod tests {
         let registry = Registry::at(dir);
         Entry {
             mountpoint: "/m".into(),
-            device: "0:1".into(),
+            device: Some("0:1".into()),
             pid: std::process::id(),
             started: started(std::process::id()).expect("we live"),
             socket: registry.socket(Path::new("/m")),

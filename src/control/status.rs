@@ -1,5 +1,6 @@
 //! What `status` shows. `STATUS.md` beside this file documents the JSON form, which only grows.
 
+use crate::fuse::Slow;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -51,6 +52,12 @@ pub struct Status {
     pub cache: CacheStatus,
     /// The bound of what the session holds; `null` where none is set.
     pub quota: Option<QuotaStatus>,
+    /// Requests that have taken over five seconds so far, longest first.
+    #[serde(default)]
+    pub slow: Vec<Slow>,
+    /// Commands under `cwdfs batch`.
+    #[serde(default)]
+    pub batches: BatchStatus,
     /// Uncommitted changes of an earlier writer that could not be replayed: where they are kept.
     pub salvage: Vec<String>,
     /// Of a request to the store, lately, in milliseconds.
@@ -64,6 +71,9 @@ pub struct Status {
     pub follows_within_seconds: Option<f64>,
     /// When the credentials end, where that is known.
     pub credentials_expire: Option<String>,
+    /// Why no new credentials can be had just now; `null` where there is nothing to tell.
+    #[serde(default)]
+    pub credentials_error: Option<ErrorStatus>,
     /// The last failure of the store or of a commit.
     pub last_error: Option<ErrorStatus>,
     /// Damage that recovery got round, and the like.
@@ -137,6 +147,15 @@ pub struct QuotaStatus {
     pub limit: u64,
     /// What counts, as du(1) shows it.
     pub used: u64,
+}
+
+/// Commands whose closes wait together, at their end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchStatus {
+    /// Now.
+    pub running: u64,
+    /// Since the mount.
+    pub begun: u64,
 }
 
 /// Requests of one kind.

@@ -75,7 +75,7 @@ pub(super) fn check(state: &State, objects: &Objects, report: &mut Report) -> Pi
 }
 
 /// What is wrong with an extent by itself.
-fn bad_extent(extent: &ExtentRow) -> Option<&'static str> {
+pub(super) fn bad_extent(extent: &ExtentRow) -> Option<&'static str> {
     let in_object = matches!(extent.blob, Blob::Object { .. });
     if extent.len == 0 {
         return Some("an extent of no bytes");

@@ -5,12 +5,14 @@
 //! - what is found is told in words that name the object or the path, never passed over; what a session in use or a
 //!   crash leaves behind is told apart from damage;
 //! - repairs are one ordinary commit and a checkpoint, made by a writer that holds the lease; no object of the log, of
-//!   data or of a checkpoint is deleted, and no content is dropped.
+//!   data or of a checkpoint is deleted, and no content is dropped;
+//! - content that is lost is brought back only with the bytes that were written, by their checksum.
 
 mod content;
 mod log;
 mod mend;
 mod repair;
+mod rescue;
 
 mod report;
 mod state;

@@ -1,6 +1,7 @@
 //! Mending a session: as a writer that holds the lease, by one commit and a checkpoint.
 
 use super::report::{Kind, Report};
+use super::rescue::{Rescued, rescue};
 use super::state::State;
 use super::{Depth, Objects, content, look, mend, tree, view};
 use crate::log::LogError;
@@ -77,7 +78,12 @@ async fn mend_held(
     mended.rows.clone_from(&state.rows);
     let missing = report.problems.iter().filter(|problem| problem.kind == Kind::MissingObject);
     let missing: Vec<String> = missing.filter_map(|problem| problem.object.clone()).collect();
-    let records = mend::mend(&mut mended, now(), rand::random(), &missing);
+    let rescued = rescue(store.as_ref(), recovered, &state, &report).await?;
+    let mut records = mend::mend(&mut mended, now(), rand::random(), &missing);
+    // Nothing else of the mending is about extents.
+    mended.apply(rescued.records.clone());
+    records.extend(rescued.records.iter().cloned());
+    records.sort_by(|a, b| a.key.cmp(&b.key));
     let uploads = abort_uploads(store.as_ref(), recovered.lease.epoch()).await?;
     tracing::info!(uploads, rows = records.len(), "repairing");
     let wants_checkpoint = report.problems.iter().any(|problem| problem.kind == Kind::Checkpoint);
@@ -85,7 +91,7 @@ async fn mend_held(
         let slot = commit(store.as_ref(), recovered, records, &mended).await?;
         checkpoint(store.as_ref(), recovered, slot, &mended).await?;
     }
-    note_repairs(&mut report, &mended, &objects, uploads);
+    note_repairs(&mut report, &mended, &objects, (uploads, &rescued));
     Ok(report)
 }
 
@@ -130,7 +136,7 @@ async fn commit(
 }
 
 /// Writes an object that is not there. One that is, after an answer that was lost, has to have the same bytes.
-async fn put_new(store: &dyn ObjectStore, key: &str, bytes: bytes::Bytes) -> Result<(), LogError> {
+pub(super) async fn put_new(store: &dyn ObjectStore, key: &str, bytes: bytes::Bytes) -> Result<(), LogError> {
     let options = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
     match store.put(key, bytes.clone(), &options).await {
         Err(error) if error.is_precondition() => match store.get(key, None, None).await?.body == bytes {
@@ -160,7 +166,7 @@ async fn checkpoint(
 }
 
 /// What is not wrong any more was repaired.
-fn note_repairs(report: &mut Report, mended: &State, objects: &Objects, uploads: u64) {
+fn note_repairs(report: &mut Report, mended: &State, objects: &Objects, (uploads, rescued): (u64, &Rescued)) {
     let mut after = Report::default();
     tree::check(mended, &mut after);
     content::check(mended, objects, &mut after);
@@ -169,7 +175,12 @@ fn note_repairs(report: &mut Report, mended: &State, objects: &Objects, uploads:
     for problem in &mut report.problems {
         let still = left.contains(&(problem.kind, problem.inode, problem.object.clone()));
         problem.repaired = match problem.kind {
-            Kind::DamagedContent | Kind::Gap | Kind::Segment => None,
+            Kind::Gap | Kind::Segment => None,
+            Kind::MissingContent | Kind::DamagedContent => {
+                let extent = problem.inode.zip(problem.range.map(|(from, _)| from));
+                let from = extent.and_then(|extent| rescued.from.get(&extent));
+                from.map(|key| format!("the plain object {key} has them: they are in the session again"))
+            }
             Kind::Lease => Some("a lease was made anew".into()),
             Kind::Checkpoint => Some("a new checkpoint was written".into()),
             Kind::LeftUpload => (uploads > 0).then(|| "it was aborted".into()),

@@ -4,10 +4,12 @@ use super::convert;
 use super::count::{Answer, Counts};
 use super::interrupt;
 use super::report::{self, Op};
+use super::watch::{self, Watch};
 use crate::session::api::{Attr, IoMode, Outcome, ReadBytes, Result};
 use crate::session::{Session, SessionError};
 use fuser::{
-    Errno, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyWrite, ReplyXattr,
+    Errno, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyWrite,
+    ReplyXattr,
 };
 use futures::future::BoxFuture;
 use std::sync::Arc;
@@ -57,6 +59,7 @@ pub struct Answers {
     pub runtime: tokio::runtime::Handle,
     pub ttl: Ttl,
     pub counts: Arc<Counts>,
+    pub watch: Arc<Watch>,
 }
 
 impl Answers {
@@ -81,6 +84,7 @@ impl Answers {
         match outcome {
             Outcome::Ready(result) => self.now(op, result, reply),
             Outcome::Later(wait) => {
+                watch::ends();
                 let answers = Arc::clone(self);
                 self.runtime.spawn(async move { answers.wait(op, wait, reply).await });
             }
@@ -88,7 +92,7 @@ impl Answers {
     }
 
     async fn wait<T, R: Carries<T>>(&self, op: Op, mut wait: BoxFuture<'static, Result<T>>, reply: R) {
-        let _waits = self.counts.waits();
+        let _waits = (self.counts.waits(), self.watch.waits(op));
         if !R::LETS_GO {
             return self.now(op, wait.await, reply);
         }
@@ -146,6 +150,7 @@ impl Answers {
     }
 
     fn answered(&self, op: Op, answer: Answer) {
+        watch::ends();
         self.counts.answered(op.operation, answer, op.began.elapsed());
     }
 }
@@ -233,6 +238,14 @@ impl Carries<u64> for ReplyWrite {
     fn send(self, value: u64, _ttl: &Ttl) {
         // A copy is asked for in ranges that fit (see the request).
         self.written(u32::try_from(value).unwrap_or(u32::MAX));
+    }
+    refuses!();
+}
+
+impl Carries<Vec<u8>> for ReplyIoctl {
+    const LETS_GO: bool = true;
+    fn send(self, value: Vec<u8>, _ttl: &Ttl) {
+        self.ioctl(0, &value);
     }
     refuses!();
 }

@@ -132,6 +132,11 @@ impl Counts {
         self.operations[operation as usize].answers[answer as usize].get()
     }
 
+    /// How many operations were answered, however.
+    pub fn answered_in_all(&self) -> u64 {
+        self.operations.iter().flat_map(|figures| &figures.answers).map(Count::get).sum()
+    }
+
     /// How long an operation took, from when we read the request until its answer was sent.
     pub fn times(&self, operation: Operation) -> Times {
         self.operations[operation as usize].took.times()

@@ -2,12 +2,14 @@
 
 use super::answer::Answers;
 use super::backing::Backings;
+use super::batch;
 use super::convert::{self, caller, ino};
 use super::count::Operation;
 use super::flags;
 use super::open::{OpenReply, send_open};
 use super::refresh::RefreshAttr;
 use super::report::Op;
+use super::watch;
 use crate::log::ids::Ino;
 use crate::session::SessionError;
 use crate::session::api::{Attr, DirEntry, Fh, NewNode, Opened, Outcome};
@@ -65,7 +67,9 @@ pub struct CwdFs {
 
 /// An operation that begins now.
 fn op(operation: Operation, req: &Request, ino: INodeNo) -> Op {
-    Op { operation, ino: Ino(ino.0), pid: req.pid(), began: Instant::now() }
+    let op = Op { operation, ino: Ino(ino.0), pid: req.pid(), began: Instant::now() };
+    watch::begins(op);
+    op
 }
 
 fn fh(handle: FileHandle) -> Fh {
@@ -101,9 +105,10 @@ impl CwdFs {
         match outcome {
             Outcome::Ready(result) => finish(result),
             Outcome::Later(wait) => {
-                let counts = Arc::clone(&self.answers.counts);
+                watch::ends();
+                let waits = Arc::clone(&self.answers);
                 self.answers.runtime.spawn(async move {
-                    let _waits = counts.waits();
+                    let _waits = (waits.counts.waits(), waits.watch.waits(op));
                     finish(wait.await);
                 });
             }
@@ -341,7 +346,7 @@ impl Filesystem for CwdFs {
 
     fn fsync(&self, req: &Request, number: INodeNo, handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         let op = op(Operation::Fsync, req, number);
-        let done = self.answers.session.fsync(fh(handle), ino(number));
+        let done = self.answers.session.fsync(caller(req), fh(handle), ino(number));
         self.answers.give(op, done, reply);
     }
 
@@ -399,7 +404,7 @@ impl Filesystem for CwdFs {
             return reply.error(self.answers.refused(op, Errno::ENXIO));
         };
         let found = self.answers.session.seek(ino(number), offset, hole);
-        self.answers.now(op, found, reply);
+        self.answers.give(op, found, reply);
     }
 
     fn copy_file_range(
@@ -501,7 +506,7 @@ impl Filesystem for CwdFs {
 
     fn fsyncdir(&self, req: &Request, number: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         let op = op(Operation::Fsyncdir, req, number);
-        self.answers.give(op, self.answers.session.fsyncdir(ino(number)), reply);
+        self.answers.give(op, self.answers.session.fsyncdir(caller(req), ino(number)), reply);
     }
 
     // ---- extended attributes
@@ -562,6 +567,10 @@ impl Filesystem for CwdFs {
         reply: ReplyIoctl,
     ) {
         let op = op(Operation::Ioctl, req, number);
+        if cmd == batch::COMMAND {
+            let answer = batch::answer(&self.answers.session, caller(req), in_data);
+            return self.answers.give(op, answer, reply);
+        }
         match flags::answer(cmd, in_data) {
             Ok(bytes) => {
                 self.answers.done(op);

@@ -9,6 +9,7 @@
 
 mod answer;
 mod backing;
+pub mod batch;
 mod convert;
 mod count;
 mod flags;
@@ -24,8 +25,10 @@ mod serve;
 pub mod sys;
 pub mod table;
 mod utab;
+mod watch;
 
 pub use count::{Answer, Counts, MODES, Operation};
 pub use probe::Passthrough;
 pub use refresh::RefreshAttr;
 pub use serve::{Ended, FuseOptions, Served, serve};
+pub use watch::Slow;

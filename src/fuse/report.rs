@@ -23,12 +23,17 @@ pub(super) fn failed(session: &Session, op: Op, error: &SessionError) {
     if matches!(error, SessionError::Errno(_)) {
         return;
     }
-    let path = match session.path_of(op.ino) {
-        Ok(Some(path)) => String::from_utf8_lossy(&path).into_owned(),
-        Ok(None) | Err(_) => String::new(),
-    };
+    let path = path(session, op.ino);
     let Op { operation, ino, pid, .. } = op;
     tracing::error!(operation = operation.name(), ino = ino.0, path, pid, %error, "operation failed");
+}
+
+/// Where an inode is; empty where that cannot be told.
+pub(super) fn path(session: &Session, ino: Ino) -> String {
+    match session.path_of(ino) {
+        Ok(Some(path)) => String::from_utf8_lossy(&path).into_owned(),
+        Ok(None) | Err(_) => String::new(),
+    }
 }
 
 /// A failure of the protocol's own.

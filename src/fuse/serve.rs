@@ -6,6 +6,7 @@ use super::count::Counts;
 use super::fs::CwdFs;
 use super::refresh::RefreshAttr;
 use super::sys::{self, MountError, MountSpec, Unmount};
+use super::watch::{self, Slow, Watch};
 use super::{Passthrough, invalidate, table, utab};
 use crate::session::Session;
 use fuser::{Config, SessionACL};
@@ -56,6 +57,7 @@ pub struct Served {
     id: u64,
     threads: Vec<JoinHandle<()>>,
     counts: Arc<Counts>,
+    watch: Arc<Watch>,
 }
 
 /// Mounts and serves `session`; the mount answers when this returns. The receiver learns how serving ended.
@@ -83,7 +85,8 @@ fn serve_prepared(
     let failed =
         |error: io::Error| MountError::Kernel { mountpoint: options.mount.mountpoint.clone(), error };
     let counts = Arc::new(Counts::default());
-    let fs = file_system(session, options, runtime, &counts);
+    let watch = Arc::new(Watch::default());
+    let fs = file_system(session, options, runtime, (&counts, &watch));
     let mut config = Config::default();
     config.n_threads = Some(options.threads);
     // Who may enter is the kernel's to check, by the mount option.
@@ -91,11 +94,11 @@ fn serve_prepared(
     let notifier = loops.notifier();
     let (tell, ended) = oneshot::channel();
     let known = Arc::new(OnceLock::new());
-    let device_known = Arc::clone(&known);
+    let (device_known, source) = (Arc::clone(&known), options.mount.source.clone());
     let run = spawn("fuse", move || {
         let result = loops.run();
         // Nobody listens any more once the daemon is on its way out.
-        let _ = tell.send(how_it_ended(known.get(), result));
+        let _ = tell.send(how_it_ended(known.get(), &source, result));
     })
     .map_err(failed)?;
     let mut threads = vec![run];
@@ -103,6 +106,7 @@ fn serve_prepared(
         threads
             .push(spawn("fuse-forget", move || invalidate::run(invalidations, &notifier)).map_err(failed)?);
     }
+    drop(runtime.spawn(watch::run(Arc::clone(&watch), Arc::downgrade(session))));
     place.attach(&options.mount)?;
     let mounted = mounted_at(&options.mount.mountpoint).map_err(failed)?;
     let device = device_known.get_or_init(|| mounted.device).clone();
@@ -112,14 +116,14 @@ fn serve_prepared(
     if let Err(error) = utab::add(&options.mount.source, &options.mount.mountpoint) {
         tracing::warn!(%error, "umount(8) will not wait until all is stored: it cannot be told of our helper");
     }
-    Ok((Served { mount: options.mount.clone(), device, id: mounted.id, threads, counts }, ended))
+    Ok((Served { mount: options.mount.clone(), device, id: mounted.id, threads, counts, watch }, ended))
 }
 
 fn file_system(
     session: &Arc<Session>,
     options: &FuseOptions,
     runtime: &tokio::runtime::Handle,
-    counts: &Arc<Counts>,
+    (counts, watch): (&Arc<Counts>, &Arc<Watch>),
 ) -> CwdFs {
     let keep = if options.following { FOLLOWING } else { UNDER_LEASE };
     let answers = Answers {
@@ -127,6 +131,7 @@ fn file_system(
         runtime: runtime.clone(),
         ttl: Ttl { attr: keep, entry: keep },
         counts: Arc::clone(counts),
+        watch: Arc::clone(watch),
     };
     CwdFs {
         answers: Arc::new(answers),
@@ -147,8 +152,9 @@ fn mounted_at(mountpoint: &Path) -> io::Result<table::Mounted> {
 }
 
 /// A connection that ended while its mount is still in the tree was not unmounted.
-fn how_it_ended(device: Option<&String>, result: io::Result<()>) -> Ended {
-    let there = |mounts: Vec<table::Mounted>| mounts.iter().any(|m| Some(&m.device) == device);
+fn how_it_ended(device: Option<&String>, source: &str, result: io::Result<()>) -> Ended {
+    let is_it = |m: &table::Mounted| Some(&m.device) == device && m.source == source;
+    let there = |mounts: Vec<table::Mounted>| mounts.iter().any(is_it);
     match (table::all().map(there), result) {
         (Ok(false), _) => Ended::Unmounted,
         (_, Ok(())) => Ended::Died("the kernel ended the connection".into()),
@@ -160,14 +166,25 @@ impl Served {
     /// Takes the mount away, wherever it is by now; `false` when it was gone already. EBUSY while processes hold
     /// it, unless detached.
     pub fn unmount(&self, how: Unmount) -> io::Result<bool> {
-        let now = table::all()?.into_iter().find(|m| m.id == self.id && m.device == self.device);
-        let mountpoint = now.map_or_else(|| self.mount.mountpoint.clone(), |m| m.mountpoint);
-        sys::unmount(&mountpoint, &self.device, how)
+        match table::all()?.into_iter().find(|mounted| self.is(mounted)) {
+            Some(mounted) => sys::unmount(&mounted.mountpoint, &self.device, how),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether this is our mount. The kernel gives both numbers again, to the next mount, as soon as ours is gone.
+    fn is(&self, mounted: &table::Mounted) -> bool {
+        mounted.id == self.id && mounted.device == self.device && mounted.source == self.mount.source
     }
 
     /// What was asked and answered.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// What has been under way for long.
+    pub fn slow(&self) -> Vec<Slow> {
+        self.watch.slow()
     }
 
     /// `major:minor` of the mount.

@@ -4,6 +4,8 @@
 //! `move_mount`), so that nothing appears at the mount point before it is served; mount(2), where a sandbox
 //! does not let the first through; `fusermount3`, for who is not root.
 
+pub mod wrap;
+
 use super::{table, utab};
 use rustix::fs::CWD;
 use rustix::io::{Errno, FdFlags};
@@ -327,6 +329,15 @@ pub fn remount(mountpoint: &Path, flags: MountFlags) -> io::Result<()> {
 pub fn enter_namespace(path: &Path) -> io::Result<()> {
     let file = std::fs::File::open(path)?;
     Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Mount))?)
+}
+
+/// Gives memory that is free in this process back to the system, where the allocator keeps it for itself.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches nothing but what is free, under the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// A descriptor that whoever started this program left open for it. To be called before anything else opens

@@ -80,6 +80,25 @@ pub(super) fn put(conn: &Connection, key: &[u8], value: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Puts rows in, tombstones left out: many with each statement, which costs half of what one by one does where
+/// they come in the order of their keys.
+pub(super) fn put_many(conn: &Connection, records: &[Record]) -> Result<()> {
+    const AT_ONCE: usize = 64;
+    let sql = format!("INSERT OR REPLACE INTO base VALUES (?, ?){}", ", (?, ?)".repeat(AT_ONCE - 1));
+    let rows: Vec<(&KeyBytes, &Vec<u8>)> =
+        records.iter().filter_map(|record| Some((&record.key, record.value.as_ref()?))).collect();
+    let mut groups = rows.chunks_exact(AT_ONCE);
+    let mut many = conn.prepare_cached(&sql).during("writing rows")?;
+    for group in &mut groups {
+        for (n, (key, value)) in group.iter().enumerate() {
+            many.raw_bind_parameter(2 * n + 1, key).during("writing rows")?;
+            many.raw_bind_parameter(2 * n + 2, value).during("writing rows")?;
+        }
+        many.raw_execute().during("writing rows")?;
+    }
+    groups.remainder().iter().try_for_each(|(key, value)| put(conn, key, value))
+}
+
 fn delete(conn: &Connection, key: &[u8]) -> Result<()> {
     conn.prepare_cached("DELETE FROM base WHERE key = ?")
         .and_then(|mut s| s.execute([key]))

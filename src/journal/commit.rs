@@ -178,9 +178,7 @@ impl Shared {
     /// In memory: the slot's rows are the committed ones, in the database too.
     fn show_committed(&self, slot: &InFlight) {
         let mut overlay = self.overlay.write();
-        for record in slot.records.iter().filter(|r| super::reads::cacheable(&r.key)) {
-            self.rows.insert(record.key.clone(), record.value.clone().map(Bytes::from));
-        }
+        slot.records.iter().for_each(|record| self.cache_committed(record));
         let keys = slot.records.iter().map(|r| r.key.as_slice());
         let unused = overlay.drop_committed(slot.chosen.last_seq, keys);
         drop(overlay);

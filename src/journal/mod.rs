@@ -279,6 +279,18 @@ impl Journal {
         self.shared.queue.run(|_| Ok(()))
     }
 
+    /// Gives back the memory of pages that can be read again.
+    pub fn shrink(&self) -> Result<()> {
+        self.shared.readers.shrink()?;
+        self.shared.queue.run(db::shrink)
+    }
+
+    /// How often the database was asked for rows.
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> u64 {
+        self.shared.readers.asked.load(Ordering::Relaxed)
+    }
+
     /// The failure that keeps the journal from being written at the moment.
     pub fn failure(&self) -> Option<LocalError> {
         self.shared.queue.failure()

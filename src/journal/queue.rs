@@ -83,6 +83,9 @@ pub(super) struct Queue {
     /// Pages that the database may have, where tests fill it; 0: any number.
     #[cfg(test)]
     pub page_limit: std::sync::atomic::AtomicU32,
+    /// How often the writer was woken.
+    #[cfg(test)]
+    pub woken: std::sync::atomic::AtomicU32,
     work: Condvar,
     space: Condvar,
 }
@@ -114,9 +117,15 @@ impl Queue {
         if let Op::Piece { id, bytes } = &op {
             waiting.pieces.insert(*id, bytes.clone());
         }
+        let (before, first) = (waiting.bytes, waiting.ops.is_empty());
         waiting.bytes += op.bytes();
         waiting.ops.push(op);
-        self.work.notify_one();
+        // A writer that gathers looks by itself, in a moment: it is not woken for each.
+        if first || (before < SOON && waiting.bytes >= SOON) {
+            #[cfg(test)]
+            self.woken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.work.notify_one();
+        }
     }
 
     /// Adds a job; its answer comes through the receiver.

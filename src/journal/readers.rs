@@ -12,11 +12,19 @@ const IDLE: usize = 6;
 pub(super) struct Readers {
     path: ReaderPath,
     idle: Mutex<Vec<Connection>>,
+    /// How often the database was asked.
+    #[cfg(test)]
+    pub asked: std::sync::atomic::AtomicU64,
 }
 
 impl Readers {
     pub fn new(path: ReaderPath) -> Readers {
-        Readers { path, idle: Mutex::new(Vec::new()) }
+        Readers {
+            path,
+            idle: Mutex::new(Vec::new()),
+            #[cfg(test)]
+            asked: Default::default(),
+        }
     }
 
     /// Lends a connection outside of any transaction.
@@ -29,8 +37,15 @@ impl Readers {
 
     /// Takes a connection for longer.
     pub fn take(&self) -> Result<Connection> {
+        #[cfg(test)]
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let idle = self.idle.lock().pop();
         idle.map_or_else(|| self.path.open(), Ok)
+    }
+
+    /// Has those that nobody uses give back their memory.
+    pub fn shrink(&self) -> Result<()> {
+        self.idle.lock().iter().try_for_each(super::db::shrink)
     }
 
     pub fn put_back(&self, conn: Connection) {

@@ -7,7 +7,7 @@ use super::overlay::Overlay;
 use super::{Entry, Journal, Result, Shared};
 use crate::journal::base;
 use crate::log::ids::Ino;
-use crate::log::row::{Cookie, DentryRow, ExtentRow, InodeRow, Key, KeyBytes, Row, meta, prefix_end};
+use crate::log::row::{Cookie, DentryRow, ExtentRow, InodeRow, Key, KeyBytes, Record, Row, meta, prefix_end};
 use crate::log::source::{LocalError, LocalKind};
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -25,6 +25,9 @@ impl Shared {
         if let Some(cached) = self.rows.get(key) {
             return Ok(cached);
         }
+        if let Some(ino) = Key::xattr_of(key) {
+            return self.committed_xattr(ino, key, generation);
+        }
         let value = self.readers.with(|conn| base::get(conn, key))?.map(Bytes::from);
         if cacheable(key) {
             let overlay = self.overlay.read();
@@ -33,6 +36,38 @@ impl Shared {
             }
         }
         Ok(value)
+    }
+
+    /// An attribute in the committed rows. Most inodes have none, and are asked for several again and again:
+    /// that there are none is in the cache, under the key that all of them start with.
+    fn committed_xattr(&self, ino: Ino, key: &[u8], generation: u64) -> Result<Option<Bytes>> {
+        let all = Key::xattrs_of(ino);
+        if self.rows.contains_key(&all) {
+            return Ok(None);
+        }
+        let end = prefix_end(&all);
+        let (any, value) = self.readers.with(|conn| {
+            let any = !base::scan(conn, &all, end.as_deref(), 1)?.is_empty();
+            Ok((any, if any { base::get(conn, key)? } else { None }))
+        })?;
+        if !any {
+            let overlay = self.overlay.read();
+            if overlay.generation == generation {
+                self.rows.insert(all, None);
+            }
+        }
+        Ok(value.map(Bytes::from))
+    }
+
+    /// Rows that are committed now, to be called under the write lock of what is changed: the cache follows.
+    pub(super) fn cache_committed(&self, record: &Record) {
+        match Key::xattr_of(&record.key) {
+            Some(ino) => self.rows.invalidate(&Key::xattrs_of(ino)),
+            None if cacheable(&record.key) => {
+                self.rows.insert(record.key.clone(), record.value.clone().map(Bytes::from));
+            }
+            None => {}
+        }
     }
 
     pub(super) fn scan(
@@ -196,9 +231,10 @@ fn successor(key: &[u8]) -> KeyBytes {
     [key, &[0]].concat()
 }
 
-/// Extents and further names are read in ranges only, which go past the cache.
+/// Extents and further names are read in ranges only, which go past the cache; a row of the view is read once for
+/// each change that is published, and there is one for each path.
 pub(super) fn cacheable(key: &[u8]) -> bool {
-    Key::child_of(key).is_none()
+    Key::child_of(key).is_none() && !Key::is_view(key)
 }
 
 fn bad(e: crate::log::row::BadRow) -> LocalError {

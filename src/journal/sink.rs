@@ -64,9 +64,9 @@ impl JournalSink {
         self.wait_for(0)?;
         let mut overlay = self.shared.overlay.write();
         let result = self.shared.queue.run(job)?;
-        for record in records.iter().filter(|r| self.shared.rows.contains_key(&r.key)) {
-            self.shared.rows.insert(record.key.clone(), record.value.clone().map(Bytes::from));
-        }
+        // Not what nobody has asked for: a log may hold more than there is room for.
+        let known = |r: &&Record| Key::xattr_of(&r.key).is_some() || self.shared.rows.contains_key(&r.key);
+        records.iter().filter(known).for_each(|record| self.shared.cache_committed(record));
         overlay.generation += 1;
         Ok(result)
     }
@@ -138,7 +138,11 @@ impl RecoverySink for JournalSink {
             put_meta(conn, meta::CHANGES_FROM, &image)?;
             put_meta(conn, meta::ACCOUNTS_FROM, &slot)?;
             Base { epoch, slot, checksum: None }.write(conn)
-        })
+        })?;
+        // Who read while the rows came in found some of them missing.
+        let _keep_readers_out = self.shared.overlay.write();
+        self.shared.rows.invalidate_all();
+        Ok(())
     }
 }
 
@@ -159,17 +163,14 @@ fn note_whose(conn: &Connection, epoch: Epoch, slot: Slot, checksum: Option<Chec
 
 /// Writes a batch of a checkpoint's rows.
 fn load(conn: &Connection, part: Part, rows: &[Record], blobs: &mut BlobDelta) -> Result<()> {
-    for record in rows {
-        match (part, &record.value) {
-            (Part::Image, Some(value)) => {
-                if Key::is_extent(&record.key) {
-                    base::count(blobs, value, 1)?;
-                }
-                base::put(conn, &record.key, value)?;
+    match part {
+        Part::Image => {
+            for record in rows.iter().filter(|record| Key::is_extent(&record.key)) {
+                record.value.as_ref().map_or(Ok(()), |value| base::count(blobs, value, 1))?;
             }
-            // The slot is known, and put in, once all is loaded.
-            _ => base::apply_one(conn, Slot(0), record, blobs)?,
+            base::put_many(conn, rows)
         }
+        // The slot is known, and put in, once all is loaded.
+        Part::Delta => rows.iter().try_for_each(|record| base::apply_one(conn, Slot(0), record, blobs)),
     }
-    Ok(())
 }

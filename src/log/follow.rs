@@ -204,7 +204,7 @@ mod tests {
     use crate::log::row::{Key, Record};
     use crate::log::segment::{Header, encode, encode_seal};
     use crate::log::source::Sealed;
-    use crate::log::testing::{FakeJournal, Shared, options};
+    use crate::log::testing::{FakeJournal, Fault, Shared, options};
 
     fn header(session: SessionId, epoch: Epoch, slot: u64, kind: Kind) -> Header {
         let (slot, committed) = (Slot(slot), Slot(slot - 1));
@@ -246,5 +246,35 @@ mod tests {
             (Some("2"), Some((new, Slot(2))))
         );
         assert_eq!(client.count("put", ""), 1, "the lease, by the writer; a follower writes nothing");
+    }
+
+    /// What was shown before may be gone from the tree by then: nothing is applied to the rest of it.
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_whose_loading_broke_off_loads_again() {
+        let shared = Shared::new();
+        let client = shared.client();
+        let journal = FakeJournal::new();
+        let sink = &mut journal.sink();
+        let first = || crate::log::lease::First { session: None, origin: None, counter: 1 };
+        let lease =
+            crate::log::lease::create(&client.store(), &options("a"), first()).await.unwrap().unwrap();
+        commit(&shared, lease.session(), lease.epoch(), 1);
+        let mut follower = Follower::open(client.store(), sink).await.unwrap();
+        assert_eq!(follower.at(), Some((lease.epoch(), Slot(1))));
+        // Somebody has deleted the session, and made another one.
+        shared.remove(keys::LEASE);
+        shared.remove(&keys::segment(lease.epoch(), Slot(1)));
+        let lease =
+            crate::log::lease::create(&client.store(), &options("b"), first()).await.unwrap().unwrap();
+        commit(&shared, lease.session(), lease.epoch(), 1);
+        client.fault("list", keys::CHECKPOINT, 1, Fault::Refuse(crate::store::Kind::Unavailable));
+        let mut polls = 0;
+        while follower.poll(sink).await.is_ok() {
+            polls += 1;
+            assert!(polls <= LOOK_AT_LEASE, "it looks at the lease now and then");
+        }
+        assert_eq!(follower.at(), None);
+        assert_eq!(follower.poll(sink).await.unwrap(), Followed::Reloaded);
+        assert_eq!(follower.at(), Some((lease.epoch(), Slot(1))));
     }
 }

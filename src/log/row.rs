@@ -164,6 +164,16 @@ impl Key {
         }
     }
 
+    /// The inode that an encoded key of an xattr belongs to.
+    pub fn xattr_of(key: &[u8]) -> Option<Ino> {
+        Key::child_of(key).filter(|_| key.first() == Some(&tag::XATTR))
+    }
+
+    /// Whether an encoded key is that of a row of the view.
+    pub fn is_view(key: &[u8]) -> bool {
+        key.first() == Some(&tag::VIEW)
+    }
+
     /// Whether an encoded key is an extent's.
     pub fn is_extent(key: &[u8]) -> bool {
         key.first() == Some(&tag::EXTENT)

@@ -52,6 +52,22 @@ pub(crate) enum Rule {
     MissingIfListed,
     /// A row names a pack only once that is in the store.
     PackBeforeRows,
+    /// A plain object with our tag is ours.
+    TagIsOurs,
+    /// But only if we were still the writer after it was looked at: a successor's has such a tag, too.
+    TagOfTheWriter,
+    /// A plain object is deleted only by who was surely the writer a moment ago.
+    DeletedByTheWriter,
+    /// What seems to be deleted outside is looked at by itself.
+    LookBeforeGone,
+    /// A listing without our own lease tells nothing.
+    ListingShowsLease,
+    /// Plain objects are written on condition that they are as we know them.
+    WrittenIfKnown,
+    /// Content is copied out of a plain object before that changes.
+    OwnedBeforeChange,
+    /// Of an object without bytes, the headers count.
+    EmptyByHeaders,
 }
 
 /// Whether the rule is kept.

@@ -69,6 +69,8 @@ families! {
     OPERATIONS Counter "cwdfs_operations_total" ["operation", "answer"] "Requests of the kernel that were answered.";
     OPERATION_TIME Histogram "cwdfs_operation_duration_seconds" ["operation"] "From when a request was read until its answer was sent.";
     WAITING Gauge "cwdfs_operations_waiting" [] "Requests that wait for the store, a capture or room.";
+    BATCHES_RUNNING Gauge "cwdfs_batches_running" [] "Commands under `cwdfs batch`.";
+    BATCHES Counter "cwdfs_batches_total" [] "Such commands since the mount.";
     READ Counter "cwdfs_read_bytes_total" [] "Bytes that callers got from the daemon.";
     WRITTEN Counter "cwdfs_written_bytes_total" [] "Bytes that callers brought to the daemon.";
     OPENS Counter "cwdfs_opens_total" ["mode"] "Files opened, by how their reads and writes travel.";

@@ -2,21 +2,24 @@
 
 use super::{Result, SalvageError};
 use crate::content::ranges::Ranges;
-use crate::content::{extents, is_right, object_of};
+use crate::content::{MAX_SIZE, extents, is_right, object_of};
 use crate::journal::salvage::{Item, Set};
+use crate::log::ids::Blob;
 use crate::log::lease::Lease;
-use crate::log::row::ExtentRow;
+use crate::log::row::{ExtentRow, MAX_PIECE};
 use crate::store::{ETag, Kind, ObjectStore, StoreError};
 use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 use serde::Serialize;
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Requests under way at once.
@@ -55,6 +58,8 @@ struct Plan {
     image: Option<(PathBuf, Vec<Range<u64>>, bool)>,
     /// The rest that is no hole: where in the file, and the extent that is there.
     parts: Vec<(u64, ExtentRow)>,
+    /// Where extents are that no writer makes.
+    senseless: Vec<Range<u64>>,
 }
 
 impl<'s> Contents<'s> {
@@ -70,9 +75,9 @@ impl<'s> Contents<'s> {
     /// What of an item's content is missing; of a file in the store only its being there is looked at.
     pub async fn check(&self, item: &Item) -> Result<Vec<Missing>> {
         let plan = self.plan(item);
-        let mut missing = Gaps::default();
+        let mut missing = plan.gaps();
         if let Some((path, ranges, believed)) = &plan.image {
-            let len = std::fs::metadata(path).map_or(0, |meta| meta.len());
+            let len = open_image(path).map_or(0, |(_, len)| len);
             for range in ranges {
                 image_gaps(&mut missing, range, len, *believed);
             }
@@ -91,14 +96,22 @@ impl<'s> Contents<'s> {
     pub async fn write(&self, item: &Item, out: &File) -> Result<Vec<Missing>> {
         let plan = self.plan(item);
         let failed = |e: io::Error| SalvageError::Output { path: "a file".into(), why: e.to_string() };
-        out.set_len(plan.size).map_err(failed)?;
-        let mut missing = Gaps::default();
+        match out.set_len(plan.size) {
+            Ok(()) => {}
+            Err(e) if matches!(e.kind(), io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput) => {
+                let why = format!("files of {} bytes cannot be made here", plan.size);
+                return Ok(vec![Missing { from: 0, to: plan.size, why }]);
+            }
+            Err(e) => return Err(failed(e)),
+        }
+        let mut missing = plan.gaps();
         if let Some((path, ranges, believed)) = &plan.image {
-            let len = std::fs::metadata(path).map_or(0, |meta| meta.len());
+            let image = open_image(path);
+            let len = image.as_ref().map_or(0, |(_, len)| *len);
             for range in ranges {
                 image_gaps(&mut missing, range, len, *believed);
-                if len > range.start {
-                    copy_range(path, out, range.start..range.end.min(len)).map_err(failed)?;
+                if let Some((image, _)) = image.as_ref().filter(|_| len > range.start) {
+                    copy_range(image, out, range.start..range.end.min(len)).map_err(failed)?;
                 }
             }
         }
@@ -119,7 +132,7 @@ impl<'s> Contents<'s> {
 
     fn plan(&self, item: &Item) -> Plan {
         let size = item.row.as_ref().map_or(0, |row| row.size);
-        let mut open = Ranges::one(0..size);
+        let mut open = Ranges::one(0..size.min(MAX_SIZE));
         let mut image = None;
         if let Some((record, path)) = self.set.image(item.ino) {
             let whole =
@@ -133,7 +146,12 @@ impl<'s> Contents<'s> {
             let ranges = open.within(*at..at.saturating_add(extent.len));
             ranges.iter().filter_map(|range| extents::slice(*at, extent, range)).collect()
         };
-        Plan { size, image, parts: item.extents.iter().flat_map(cut).collect() }
+        let (sound, senseless): (Vec<_>, Vec<_>) =
+            item.extents.iter().partition(|(at, extent)| is_sound(**at, extent));
+        let senseless =
+            senseless.iter().flat_map(|(at, extent)| open.within(**at..at.saturating_add(extent.len)));
+        let senseless = senseless.collect();
+        Plan { size, image, parts: sound.into_iter().flat_map(cut).collect(), senseless }
     }
 
     /// The whole piece of an extent, if it is here and right. An extent that reaches beyond its piece has none.
@@ -221,6 +239,30 @@ fn reaches(extent: &ExtentRow) -> bool {
     u64::from(extent.skip).checked_add(extent.len).is_some_and(|end| end <= u64::from(extent.piece_len))
 }
 
+impl Plan {
+    /// What is missing whatever is here.
+    fn gaps(&self) -> Gaps {
+        let mut gaps = Gaps::default();
+        self.senseless.iter().for_each(|range| gaps.add(range.clone(), "its row makes no sense".into()));
+        gaps
+    }
+}
+
+/// Whether a writer can have made an extent.
+fn is_sound(at: u64, extent: &ExtentRow) -> bool {
+    let in_object = matches!(extent.blob, Blob::Object { .. });
+    at.checked_add(extent.len).is_some() && reaches(extent) && (in_object || extent.piece_len <= MAX_PIECE)
+}
+
+/// A local file of the cache and its length. Anything but a file is none: a symlink would bring somebody else's bytes.
+fn open_image(path: &Path) -> Option<(File, u64)> {
+    // A pipe would be waited for.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let meta = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    Some((file, meta.len()))
+}
+
 fn image_gaps(missing: &mut Gaps, range: &Range<u64>, len: u64, believed: bool) {
     if !believed {
         let why = "written shortly before the machine ended: copied, but it may be wrong";
@@ -232,12 +274,21 @@ fn image_gaps(missing: &mut Gaps, range: &Range<u64>, len: u64, believed: bool) 
 }
 
 /// Copies a range, holes as holes.
-fn copy_range(from: &std::path::Path, to: &File, range: Range<u64>) -> io::Result<()> {
-    let from = File::open(from)?;
+fn copy_range(from: &File, to: &File, range: Range<u64>) -> io::Result<()> {
     let mut block = vec![0; BLOCK];
     let mut at = range.start;
-    while at < range.end {
-        let want = ((range.end - at) as usize).min(BLOCK);
+    loop {
+        // Whatever the range claims, holes take no time.
+        at = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => return Ok(()),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+            Err(e) => return Err(e.into()),
+        };
+        if at >= range.end {
+            return Ok(());
+        }
+        let want = (range.end - at).min(BLOCK as u64) as usize;
         let got = from.read_at(&mut block[..want], at)?;
         if got == 0 {
             return Ok(());
@@ -247,7 +298,6 @@ fn copy_range(from: &std::path::Path, to: &File, range: Range<u64>) -> io::Resul
         }
         at += got as u64;
     }
-    Ok(())
 }
 
 /// Missing ranges; those next to each other for the same reason are one.

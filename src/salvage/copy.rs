@@ -5,10 +5,12 @@ use super::report::{Entry, Report, is_file, kind, shown};
 use super::{Result, SalvageError};
 use crate::journal::salvage::{Item, Set, What};
 use crate::log::row::{InodeRow, Time};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -160,7 +162,11 @@ impl Copy<'_> {
         };
         match made {
             Ok(()) => Ok(true),
-            Err(e) if names_refused(&e) => {
+            // A target may be nothing, or hold a NUL.
+            Err(e)
+                if names_refused(&e)
+                    || matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) =>
+            {
                 entry.notes.push(format!("not made: {e}"));
                 entry.whole = false;
                 Ok(false)
@@ -186,6 +192,11 @@ impl Copy<'_> {
     fn dress(&self, path: &Path, item: &Item, entry: &mut Entry) -> Result<()> {
         let Some(row) = &item.row else { return Ok(()) };
         for (name, value) in &item.xattrs {
+            // Others give power: a capability is as good as a set-id bit.
+            if !name.starts_with(b"user.") && !name.starts_with(b"system.posix_acl_") {
+                entry.notes.push(format!("extended attribute {} is left out", name.escape_ascii()));
+                continue;
+            }
             if let Err(e) = rustix::fs::lsetxattr(path, &name[..], value, XattrFlags::empty()) {
                 entry.notes.push(format!("extended attribute {}: {e}", name.escape_ascii()));
             }
@@ -198,15 +209,13 @@ impl Copy<'_> {
 
     fn set(&self, path: &Path, row: &InodeRow) -> io::Result<()> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        if self.is_root && row.uid != u32::MAX && row.gid != u32::MAX {
-            let (uid, gid) = (Uid::from_raw(row.uid), Gid::from_raw(row.gid));
+        if let Some((uid, gid)) = self.owner(row) {
             rustix::fs::chownat(CWD, path, Some(uid), Some(gid), flags)?;
         }
         if kind(row.mode) != "symlink" {
             fs::set_permissions(path, Permissions::from_mode(row.mode & 0o1777))?;
         }
-        let times = Timestamps { last_access: timespec(row.atime), last_modification: timespec(row.mtime) };
-        Ok(rustix::fs::utimensat(CWD, path, &times, flags)?)
+        Ok(rustix::fs::utimensat(CWD, path, &times(row), flags)?)
     }
 
     /// What directories have of their own, once nothing is put into them any more, the deepest first.
@@ -214,16 +223,44 @@ impl Copy<'_> {
         let mut dirs = set.directories();
         dirs.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         for (path, row) in dirs {
-            if !path.iter().all(|name| is_name(name)) {
-                continue;
-            }
-            let names = path.iter().map(|name| OsStr::from_bytes(name));
-            let dir = self.to.join(FILES).join(names.collect::<PathBuf>());
-            if fs::symlink_metadata(&dir).is_ok_and(|meta| meta.is_dir()) {
-                self.set(&dir, &row).map_err(|e| failed(&dir, e))?;
+            if let Some(dir) = self.open_directory(&path)? {
+                self.set_directory(&dir, &row).map_err(|e| failed(self.to, e))?;
             }
         }
         Ok(())
+    }
+
+    /// A directory below `files/`; `None` where there is none. By now there are symlinks: none is followed on the way.
+    fn open_directory(&self, path: &[Vec<u8>]) -> Result<Option<OwnedFd>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let files = self.to.join(FILES);
+        let mut dir = rustix::fs::open(&files, flags, Mode::empty()).map_err(|e| failed(&files, e))?;
+        for name in path {
+            if !is_name(name) {
+                return Ok(None);
+            }
+            dir = match rustix::fs::openat(&dir, OsStr::from_bytes(name), flags, Mode::empty()) {
+                Ok(next) => next,
+                Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+                Err(e) if names_refused(&e.into()) => return Ok(None),
+                Err(e) => return Err(failed(&files, e)),
+            };
+        }
+        Ok(Some(dir))
+    }
+
+    fn set_directory(&self, dir: &OwnedFd, row: &InodeRow) -> io::Result<()> {
+        if let Some((uid, gid)) = self.owner(row) {
+            rustix::fs::fchown(dir, Some(uid), Some(gid))?;
+        }
+        rustix::fs::fchmod(dir, Mode::from_raw_mode(row.mode & 0o1777))?;
+        Ok(rustix::fs::futimens(dir, &times(row))?)
+    }
+
+    /// The owner that a file gets, where one can be given.
+    fn owner(&self, row: &InodeRow) -> Option<(Uid, Gid)> {
+        let known = self.is_root && row.uid != u32::MAX && row.gid != u32::MAX;
+        known.then(|| (Uid::from_raw(row.uid), Gid::from_raw(row.gid)))
     }
 
     fn below(&self, path: &Path) -> String {
@@ -263,6 +300,10 @@ fn names_refused(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EILSEQ | libc::EINVAL | libc::ENAMETOOLONG | libc::EEXIST | libc::ENOTDIR | libc::EISDIR)
     )
+}
+
+fn times(row: &InodeRow) -> Timestamps {
+    Timestamps { last_access: timespec(row.atime), last_modification: timespec(row.mtime) }
 }
 
 fn timespec(time: Time) -> Timespec {

@@ -2,7 +2,8 @@
 //! in a directory.
 //!
 //! Invariants:
-//! - nothing is written but below the directory that is given, and no symlink is followed there;
+//! - nothing is written but below the directory that is given, and no symlink is followed there, nor one in the cache,
+//!   whatever the rows say: they may be anybody's;
 //! - a byte is written only if it is the changed file's: by its checksum, or from a local file that can be believed;
 //!   what is missing is named, and no file passes for whole that is not;
 //! - nothing that was kept is changed or removed.
@@ -10,6 +11,9 @@
 mod content;
 mod copy;
 mod report;
+
+#[cfg(test)]
+mod tests;
 
 pub use content::{Contents, Missing};
 pub use copy::copy;

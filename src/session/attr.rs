@@ -39,7 +39,7 @@ impl Session {
         if let Err(error) = self.may_resize(ino, size) {
             return Outcome::Ready(Err(error));
         }
-        match self.set_size(ino, fh, size) {
+        match self.set_size(caller, ino, fh, size) {
             Outcome::Ready(Ok(())) => self.after_resize(caller, ino, &set),
             Outcome::Ready(Err(error)) => Outcome::Ready(Err(error)),
             Outcome::Later(resized) => {
@@ -92,7 +92,7 @@ impl Session {
     /// Everything of setattr but the length itself.
     fn set_row(self: &Arc<Self>, caller: Caller, ino: Ino, set: &SetAttr) -> Outcome<Attr> {
         match self.set_row_now(caller, ino, set) {
-            Ok((seq, attr)) => self.settle(seq, Place::Inode(ino), attr),
+            Ok((seq, attr)) => self.settle(caller, seq, Place::Inode(ino), attr),
             Err(error) => Outcome::Ready(Err(error)),
         }
     }

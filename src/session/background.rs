@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// With `--commit-interval 0`, what is in open files is captured this often.
-const SHORTEST: Duration = Duration::from_millis(100);
+pub(super) const SHORTEST: Duration = Duration::from_millis(100);
 
 impl Session {
     /// Starts the background work of a writer.

@@ -37,12 +37,21 @@ impl CloseReport {
 impl Session {
     /// Captures everything changed before the call and returns once it is in the store.
     pub async fn flush_all(self: &Arc<Self>, timeout: Duration) -> Result<()> {
+        self.store_within(timeout, self.capture_all()).await
+    }
+
+    /// Runs `capture`, and returns once all that is changed by then is in the store.
+    pub(super) async fn store_within(
+        &self,
+        timeout: Duration,
+        capture: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
         if let Some(lost) = self.lost_error() {
             return Err(lost);
         }
         let writer = self.writer()?;
         let until = Instant::now() + timeout;
-        match timeout_at(until, self.capture_all()).await {
+        match timeout_at(until, capture).await {
             Ok(captured) => captured?,
             Err(_) => return Err(self.too_slow(timeout)),
         }

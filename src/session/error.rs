@@ -25,6 +25,9 @@ pub enum SessionError {
     /// The local disk is full of content that is not in the store yet.
     #[error("the cache directory is full ({0}); free space or let the store catch up")]
     CacheFull(String),
+    /// A batch cannot begin, or is none of the caller's.
+    #[error("{0}")]
+    NoBatch(String),
 }
 
 impl SessionError {
@@ -37,6 +40,7 @@ impl SessionError {
             SessionError::Local(local) => local_errno(local),
             SessionError::Corrupt { .. } => libc::EIO,
             SessionError::CacheFull(_) => libc::ENOSPC,
+            SessionError::NoBatch(_) => libc::EOPNOTSUPP,
         }
     }
 }

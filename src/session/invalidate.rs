@@ -122,10 +122,10 @@ impl Session {
         self.invalidate.queue.lock().take()
     }
 
-    /// Returns once the kernel has forgotten what changed outside so far, or the time of a wait is over.
+    /// Returns once the kernel has forgotten what it was to forget so far, or the time of a wait is over.
     pub(crate) async fn invalidated(&self) {
         if tokio::time::timeout(self.options.timeout, self.invalidate.told()).await.is_err() {
-            tracing::warn!("the kernel was not told of all outside changes in time; it will be");
+            tracing::warn!("the kernel has not forgotten in time what it was to forget; it goes on");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a change of names or attributes waits for, by the durability level.
 
-use super::api::{Outcome, Result};
+use super::api::{Caller, Outcome, Result};
 use super::{Durability, Session};
 use crate::log::ids::Ino;
 use crate::log::source::Seq;
@@ -21,10 +21,11 @@ pub(super) enum Place<'a> {
 }
 
 impl Session {
-    /// The answer to a change that was applied as `seq` (`None`: nothing of it is shipped): waits under
+    /// The answer to a caller's change that was applied as `seq` (`None`: nothing of it is shipped): waits under
     /// the level `sync`, and otherwise sees to it that a commit starts in time.
     pub(super) fn settle<T: Send + 'static>(
         self: &Arc<Self>,
+        caller: Caller,
         seq: Option<Seq>,
         place: Place<'_>,
         value: T,
@@ -32,6 +33,10 @@ impl Session {
         let (Some(seq), Some(writer)) = (seq, &self.writer) else { return Outcome::Ready(Ok(value)) };
         match self.level_at(place) {
             Err(error) => Outcome::Ready(Err(error)),
+            Ok(level) if self.hurries(level) && self.batches_of(caller).any() => {
+                writer.committer.kick(self.unhurried());
+                Outcome::Ready(Ok(value))
+            }
             Ok(Durability::Sync) => {
                 let (committer, timeout) = (writer.committer.clone(), self.options.timeout);
                 Outcome::Later(Box::pin(async move {
@@ -53,6 +58,16 @@ impl Session {
             Durability::Close => BURST.min(self.options.commit_interval),
             Durability::Fsync => self.options.commit_interval,
         }
+    }
+
+    /// When a commit starts of what was changed in a batch, unless the batch ends before.
+    pub(super) fn unhurried(&self) -> Duration {
+        self.options.commit_interval.max(super::background::SHORTEST)
+    }
+
+    /// Whether a level has a commit start earlier than a batch wants it to.
+    fn hurries(&self, level: Durability) -> bool {
+        self.kick_delay(level) < self.unhurried()
     }
 
     /// The level that holds at a place: the mount's, or `fsync` for a lazy path.

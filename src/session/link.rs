@@ -16,14 +16,14 @@ const MAX_LINKS: u32 = 65_000;
 
 impl Session {
     /// Gives an inode another name.
-    pub fn link(self: &Arc<Self>, _caller: Caller, ino: Ino, parent: Ino, name: &[u8]) -> Outcome<Attr> {
+    pub fn link(self: &Arc<Self>, caller: Caller, ino: Ino, parent: Ino, name: &[u8]) -> Outcome<Attr> {
         // Its content goes with the name: see the design's prefix consistency.
         let capture = match self.capture_for_names(&[ino]) {
             Ok(capture) => capture,
             Err(error) => return Outcome::Ready(Err(error)),
         };
         match self.link_now(ino, parent, name, capture) {
-            Ok((seq, attr)) => self.settle(seq, Place::Name(parent, name), attr),
+            Ok((seq, attr)) => self.settle(caller, seq, Place::Name(parent, name), attr),
             Err(error) => Outcome::Ready(Err(error)),
         }
     }

@@ -5,6 +5,7 @@ use super::api::*;
 use super::attr::now;
 use super::change::Change;
 use super::level::Place;
+use super::node::Use;
 use super::options::Untold;
 use super::path::check_new_name;
 use super::{Durability, Session, SessionError};
@@ -16,11 +17,18 @@ use std::sync::Arc;
 /// The longest target of a symlink, as on ext4 with 4 KiB blocks.
 const MAX_TARGET: usize = 4095;
 
+/// What was made.
+struct Made {
+    seq: Seq,
+    attr: Attr,
+    node: Use,
+}
+
 impl Session {
     /// Makes a file, FIFO, socket, device, directory or symlink, by the type bits of `new.mode`.
     pub fn make(self: &Arc<Self>, caller: Caller, parent: Ino, name: &[u8], new: NewNode) -> Outcome<Attr> {
         match self.make_now(caller, parent, name, &new) {
-            Ok((seq, attr)) => self.settle(Some(seq), Place::Name(parent, name), attr),
+            Ok(Made { seq, attr, .. }) => self.settle(caller, Some(seq), Place::Name(parent, name), attr),
             Err(error) => Outcome::Ready(Err(error)),
         }
     }
@@ -42,20 +50,20 @@ impl Session {
             Err(error) => return Outcome::Ready(Err(error)),
             Ok(made) => made,
         };
-        let (seq, attr) = made;
-        let opened = match self.open_created(caller, attr.ino, flags, seq) {
+        let Made { seq, attr, node } = made;
+        let opened = match self.open_created(node, flags, seq) {
             Ok(opened) => opened,
             Err(error) => return Outcome::Ready(Err(error)),
         };
         // A create starts no commit of its own: it goes with the close.
         match self.level_at(Place::Name(parent, name)) {
-            Ok(Durability::Sync) => self.settle(Some(seq), Place::Name(parent, name), (attr, opened)),
+            Ok(Durability::Sync) => self.settle(caller, Some(seq), Place::Name(parent, name), (attr, opened)),
             Ok(Durability::Close | Durability::Fsync) => Outcome::Ready(Ok((attr, opened))),
             Err(error) => Outcome::Ready(Err(error)),
         }
     }
 
-    fn make_now(&self, caller: Caller, parent: Ino, name: &[u8], new: &NewNode) -> Result<(Seq, Attr)> {
+    fn make_now(&self, caller: Caller, parent: Ino, name: &[u8], new: &NewNode) -> Result<Made> {
         check_new_name(parent, name)?;
         check_kind(new)?;
         let is_dir = new.mode & libc::S_IFMT == libc::S_IFDIR;
@@ -71,9 +79,11 @@ impl Session {
         dir.nlink += u32::from(is_dir);
         (dir.mtime, dir.ctime) = (now, now);
         change.put_inode(parent, dir);
+        let node = self.nodes.hold(ino);
+        node.file.is_made();
         let seq = change.apply_named()?;
         self.nodes.looked_up(ino);
-        Ok((seq, self.attr_of(ino, row, None)))
+        Ok(Made { seq, attr: self.attr_of(ino, row, None), node })
     }
 
     /// Puts a new inode and its name into the change; the directory's own row is left to the caller.
@@ -211,5 +221,36 @@ pub(super) fn root_row(untold: Untold) -> InodeRow {
         version: 1,
         home: None,
         target: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::testing::{ROOT, WRITE, options};
+
+    /// What is being made has no extents and no attributes to be looked for: only whether its name is free.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_new_small_file_asks_the_database_once() {
+        const FILES: u64 = 50;
+        let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = Arc::new(crate::store::DirStore::new(dir.path()));
+        let session = Session::start(store, options(cache.path())).await.unwrap();
+        session.flush_all(std::time::Duration::from_secs(20)).await.unwrap();
+        let new = || NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
+        let before = session.journal.asked();
+        for n in 0..FILES {
+            let name = format!("f{n}").into_bytes();
+            assert!(session.lookup(Ino::ROOT, &name).unwrap().is_none());
+            let made = session.create(ROOT, Ino::ROOT, &name, new(), WRITE).get().await.unwrap();
+            let (ino, fh) = (made.0.ino, made.1.fh);
+            session.write(ROOT, fh, ino, 0, b"small", WriteHow::default()).get().await.unwrap();
+            session.flush(ROOT, fh, ino).get().await.unwrap();
+            session.release(fh);
+        }
+        let asked = session.journal.asked() - before;
+        // The directory's own attributes once, and again where a commit came in between.
+        assert!(asked <= FILES + 5, "{asked} for {FILES} files");
+        assert!(session.close(std::time::Duration::from_secs(20)).await.is_clean());
     }
 }

@@ -20,6 +20,8 @@ pub struct Measures {
     pub quota: Option<QuotaStatus>,
     /// Large files may be read and written past us.
     pub passthrough: bool,
+    /// Batches that are open, and all that were begun.
+    pub batches: (u64, u64),
     /// What only a writer has.
     pub writer: Option<WriterMeasures>,
 }
@@ -54,6 +56,7 @@ impl Session {
             // A count that cannot be made now is a failure of the disk, which shows elsewhere.
             quota: self.quota_status().ok().flatten(),
             passthrough: self.data.passes(),
+            batches: self.batches.counts(),
             writer: self.writer_measures(),
         }
     }

@@ -14,6 +14,7 @@ mod acl;
 pub mod api;
 mod attr;
 mod background;
+mod batch;
 mod change;
 mod close;
 mod error;
@@ -41,7 +42,7 @@ mod set_id;
 pub mod status;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod xattr;
 
 pub use close::CloseReport;
@@ -86,6 +87,8 @@ pub struct Session {
     lost: AtomicBool,
     /// When the last change was made, nanoseconds of the boot clock; parking looks at it.
     changed_at: AtomicU64,
+    /// Commands whose closes do not wait one by one.
+    batches: batch::Batches,
     /// What the kernel must forget.
     invalidate: invalidate::Invalidations,
     /// What happened that a person should know.

@@ -12,10 +12,11 @@ use super::{Session, SessionError, SessionOptions, Writer, file};
 use crate::journal::salvage::Salvaged;
 use crate::journal::{Found, Journal, JournalOptions};
 use crate::log::blobs::BlobNames;
+use crate::log::blocking::aside;
 use crate::log::clock::SystemClock;
 use crate::log::committer::{Committer, CommitterConfig};
 use crate::log::ids::Ino;
-use crate::log::lease::LeaseOptions;
+use crate::log::lease::{LeaseOptions, random};
 use crate::log::recover::{Lineage, Recovered, recover};
 use crate::log::row::{Key, Record, meta};
 use crate::log::source::LocalKind;
@@ -89,6 +90,7 @@ impl Session {
             dirs: Default::default(),
             lost: AtomicBool::new(false),
             changed_at: AtomicU64::new(0),
+            batches: Default::default(),
             invalidate: Default::default(),
             following: Default::default(),
             notices,
@@ -108,11 +110,11 @@ pub(super) async fn open_journal(
 ) -> Result<(Arc<Journal>, Found)> {
     let dir = options.cache_dir.clone();
     let sizes = JournalOptions {
-        row_cache: 64 << 20,
-        piece_cache: 32 << 20,
+        row_cache: 12 << 20,
+        piece_cache: 16 << 20,
         piece_store: (options.cache_size / 4).min(256 << 20),
     };
-    let opened = tokio::task::spawn_blocking(move || open_or_set_aside(&dir, &sizes)).await;
+    let opened = aside(move || open_or_set_aside(&dir, &sizes)).await;
     // The runtime is being shut down under us.
     let (opened, damage) = opened.map_err(|_| SessionError::Errno(libc::ECANCELED))??;
     damage.into_iter().for_each(|notice| notices.add(notice));
@@ -142,7 +144,7 @@ fn open_or_set_aside(dir: &Path, sizes: &JournalOptions) -> Result<(Opened, Opti
 async fn count_for_quota(journal: &Arc<Journal>, limit: Option<u64>) -> Result<Option<Quota>> {
     let Some(limit) = limit else { return Ok(None) };
     let journal = journal.clone();
-    let counted = tokio::task::spawn_blocking(move || Quota::of(limit, &journal)).await;
+    let counted = aside(move || Quota::of(limit, &journal)).await;
     // The runtime is being shut down under us.
     counted.map_err(|_| SessionError::Errno(libc::ECANCELED))?.map(Some)
 }
@@ -215,10 +217,53 @@ fn make_root(journal: &Journal, untold: Untold) -> Result<()> {
         return Ok(());
     }
     let meta = |name: &[u8]| Key::Meta { name: name.to_vec() };
+    let cookie_key = [random()?, random()?].map(u64::to_le_bytes).concat();
     journal.apply(vec![
-        Record::put_raw(&meta(meta::COOKIE_KEY), rand::random::<[u8; 16]>().to_vec()),
+        Record::put_raw(&meta(meta::COOKIE_KEY), cookie_key),
         Record::put(&meta(meta::NEXT_INO), &(Ino::ROOT.0 + 1)),
         Record::put(&Key::Inode { ino: Ino::ROOT }, &root_row(untold)),
     ])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::api::NewNode;
+    use crate::session::testing::{ROOT, WRITE, options};
+    use crate::store::faulty::{Fault, FaultyStore, Rule};
+    use crate::store::{DirStore, Gate};
+    use std::time::Duration;
+    use tempfile::TempDir;
+    use tokio::time::Instant;
+
+    const TRIP: Duration = Duration::from_secs(1);
+
+    /// Opens the session in `dir` from a machine that has nothing of it; how many round trips that takes.
+    async fn trips(dir: &TempDir) -> (Arc<Session>, u128, TempDir) {
+        let cache = TempDir::new().unwrap();
+        let faulty = FaultyStore::new(Arc::new(DirStore::new(dir.path())), 1);
+        faulty.add_rule(Rule::new(Fault::Delay(TRIP)));
+        let gate = Gate::new(faulty, "here".into());
+        gate.look_ahead();
+        let start = Instant::now();
+        let session = Session::start(gate, options(cache.path())).await.unwrap();
+        (session, start.elapsed().as_millis() / TRIP.as_millis(), cache)
+    }
+
+    /// Of a new one: a look, three to find out what the store keeps, the lease. Of another: a look, the lease, the
+    /// checkpoint and what lies behind it, the seal; what the store keeps is noted.
+    #[tokio::test(start_paused = true)]
+    async fn opening_takes_few_round_trips() {
+        let dir = TempDir::new().unwrap();
+        let (session, taken, _cache) = trips(&dir).await;
+        assert_eq!(taken, 5, "a new session");
+        let new = NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
+        let made = session.create(ROOT, Ino::ROOT, b"f", new, WRITE).get().await.unwrap();
+        session.release(made.1.fh);
+        assert!(session.close(Duration::from_secs(600)).await.is_clean());
+        let (session, taken, _cache) = trips(&dir).await;
+        assert!(taken <= 5, "{taken} for one that is there");
+        assert!(session.close(Duration::from_secs(600)).await.is_clean());
+    }
 }

@@ -12,17 +12,17 @@ use std::sync::Arc;
 
 impl Session {
     /// Removes a name that is not a directory's.
-    pub fn unlink(self: &Arc<Self>, _caller: Caller, parent: Ino, name: &[u8]) -> Outcome<()> {
+    pub fn unlink(self: &Arc<Self>, caller: Caller, parent: Ino, name: &[u8]) -> Outcome<()> {
         match self.unlink_now(parent, name) {
-            Ok(seq) => self.settle(seq, Place::Name(parent, name), ()),
+            Ok(seq) => self.settle(caller, seq, Place::Name(parent, name), ()),
             Err(error) => Outcome::Ready(Err(error)),
         }
     }
 
     /// Removes an empty directory.
-    pub fn rmdir(self: &Arc<Self>, _caller: Caller, parent: Ino, name: &[u8]) -> Outcome<()> {
+    pub fn rmdir(self: &Arc<Self>, caller: Caller, parent: Ino, name: &[u8]) -> Outcome<()> {
         match self.rmdir_now(parent, name) {
-            Ok(seq) => self.settle(seq, Place::Name(parent, name), ()),
+            Ok(seq) => self.settle(caller, seq, Place::Name(parent, name), ()),
             Err(error) => Outcome::Ready(Err(error)),
         }
     }

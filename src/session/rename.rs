@@ -37,7 +37,7 @@ impl Session {
         mode: RenameMode,
     ) -> Outcome<()> {
         match self.rename_captured(caller, from, to, mode) {
-            Ok(seq) => self.settle(seq, Place::Name(to.0, to.1), ()),
+            Ok(seq) => self.settle(caller, seq, Place::Name(to.0, to.1), ()),
             Err(error) => Outcome::Ready(Err(error)),
         }
     }

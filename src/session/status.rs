@@ -2,8 +2,9 @@
 
 pub use super::quota::QuotaStatus;
 use super::{Durability, Session};
-use crate::log::ids::{Epoch, Slot};
+use crate::log::ids::{Epoch, Ino, Slot};
 use crate::log::lease::{Hold, SessionId};
+use crate::log::source::{CommitSource, LocalError};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -64,6 +65,8 @@ pub struct Status {
     pub cache: Cache,
     /// The bound of what the session holds, and what counts; `None`: there is none.
     pub quota: Option<QuotaStatus>,
+    /// Batches that are open, and all that were begun.
+    pub batches: (u64, u64),
     /// Whether files may be opened in passthrough mode.
     pub passthrough: bool,
     /// What happened that a person should know, oldest first.
@@ -134,6 +137,11 @@ pub struct Cache {
 }
 
 impl Session {
+    /// Gives back the memory of the journal's database that can be read again; for a session that nobody uses now.
+    pub fn shrink(&self) -> Result<(), LocalError> {
+        self.journal.shrink()
+    }
+
     /// Why the cache folder cannot take what changes, if it cannot.
     pub fn cache_error(&self) -> Option<String> {
         let dir = &self.options.cache_dir;
@@ -168,9 +176,28 @@ impl Session {
             cache: self.cache_usage(),
             // A count that cannot be made now is a failure of the disk, which shows elsewhere.
             quota: self.quota_status().ok().flatten(),
+            batches: self.batches.counts(),
             passthrough: self.data.passes(),
             notices: self.notices.all(),
             cache_error: self.cache_error(),
+        }
+    }
+
+    /// What a request about an inode, which takes long, waits for; for people.
+    pub fn waits_for(&self, ino: Ino) -> String {
+        let Some(writer) = &self.writer else { return "content from the store".into() };
+        let progress = writer.committer.progress();
+        let failed = progress.error.map(|(_, error)| format!("; the last try failed: {error}"));
+        let failed = failed.unwrap_or_default();
+        if self.is_crowded() {
+            return format!("room: the cache is full of what is not in the store yet{failed}");
+        }
+        if self.nodes.get(ino).is_some_and(|node| self.live(&node).is_some()) {
+            return format!("its content, which is on its way to the store{failed}");
+        }
+        match self.journal.last_seq() > progress.seq {
+            true => format!("a commit, of {} under way{failed}", progress.in_flight),
+            false => format!("content from the store, or the local disk{failed}"),
         }
     }
 

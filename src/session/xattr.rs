@@ -35,7 +35,7 @@ impl Session {
         mode: XattrMode,
     ) -> Outcome<()> {
         match self.setxattr_now(caller, ino, name, value, mode) {
-            Ok(seq) => self.settle(seq, Place::Inode(ino), ()),
+            Ok(seq) => self.settle(caller, seq, Place::Inode(ino), ()),
             Err(error) => Outcome::Ready(Err(error)),
         }
     }
@@ -67,9 +67,9 @@ impl Session {
     }
 
     /// Removes an extended attribute. ENODATA when there is none; an ACL that is not there is no error.
-    pub fn removexattr(self: &Arc<Self>, _caller: Caller, ino: Ino, name: &[u8]) -> Outcome<()> {
+    pub fn removexattr(self: &Arc<Self>, caller: Caller, ino: Ino, name: &[u8]) -> Outcome<()> {
         match self.removexattr_now(ino, name) {
-            Ok(seq) => self.settle(seq, Place::Inode(ino), ()),
+            Ok(seq) => self.settle(caller, seq, Place::Inode(ino), ()),
             Err(error) => Outcome::Ready(Err(error)),
         }
     }

@@ -61,6 +61,8 @@ struct Rule {
 pub struct Faults {
     rules: Vec<Rule>,
     pub chances: Chances,
+    /// Something between us and the store answers each listing and HEAD as if the bucket were empty.
+    pub blind: bool,
 }
 
 impl Faults {
@@ -79,6 +81,7 @@ impl Faults {
 
     pub fn calm(&mut self) {
         self.rules.clear();
+        self.blind = false;
         self.chances = Chances::default();
     }
 

@@ -6,30 +6,33 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What a machine's processes share.
 pub struct Host {
     pub name: String,
     pub clock: Arc<SimClock>,
-    suspended: watch::Sender<bool>,
+    suspended: AtomicBool,
+    /// Wakes in the order in which they came to wait; a watch does not.
+    resumed: Notify,
 }
 
 impl Host {
     pub fn new(name: impl Into<String>, start: tokio::time::Instant) -> Arc<Host> {
         let clock = Arc::new(SimClock::new(start));
-        Arc::new(Host { name: name.into(), clock, suspended: watch::Sender::new(false) })
+        Arc::new(Host { name: name.into(), clock, suspended: AtomicBool::new(false), resumed: Notify::new() })
     }
 
     /// Nothing that runs here sends or hears anything until [`Host::resume`].
     pub fn suspend(&self) {
         self.clock.suspend();
-        self.suspended.send_replace(true);
+        self.suspended.store(true, Ordering::Relaxed);
     }
 
     pub fn resume(&self) {
         self.clock.resume();
-        self.suspended.send_replace(false);
+        self.suspended.store(false, Ordering::Relaxed);
+        self.resumed.notify_waiters();
     }
 }
 
@@ -75,8 +78,9 @@ impl Life {
 
     /// Goes on when the machine runs; never, when the process is dead.
     pub async fn pass(&self) {
-        // The sender is in the host, which is here.
-        let _ = self.host.suspended.subscribe().wait_for(|suspended| !suspended).await;
+        while self.host.suspended.load(Ordering::Relaxed) {
+            self.host.resumed.notified().await;
+        }
         if self.is_dead() {
             std::future::pending::<()>().await;
         }

@@ -147,7 +147,9 @@ impl ObjectStore for Link {
 
     async fn head(&self, key: &str) -> Result<ObjectMeta> {
         let owned = key.to_owned();
-        self.run("head", key, move |bucket, _| bucket.head(&owned)).await
+        let blind = self.world.faults.lock().blind;
+        let elsewhere = Bucket::default();
+        self.run("head", key, move |bucket, _| if blind { &elsewhere } else { bucket }.head(&owned)).await
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<ETag> {
@@ -250,7 +252,12 @@ impl ObjectStore for Link {
         let (owned, after) = (prefix.to_owned(), start_after.map(str::to_owned));
         // Pages end where they like.
         let limit = limit.min(1000).min(self.world.draw(1..=40) as usize * self.world.draw(1..=40) as usize);
-        self.run("list", prefix, move |bucket, _| Ok(bucket.list(&owned, after.as_deref(), limit))).await
+        let blind = self.world.faults.lock().blind;
+        let elsewhere = Bucket::default();
+        self.run("list", prefix, move |bucket, _| {
+            Ok(if blind { &elsewhere } else { bucket }.list(&owned, after.as_deref(), limit))
+        })
+        .await
     }
 
     async fn folders(&self) -> Result<Vec<String>> {

@@ -29,4 +29,5 @@ mod run;
 mod scenarios;
 mod tests;
 mod trace;
+mod view;
 mod world;

@@ -35,12 +35,21 @@ pub struct Outcome {
 
 /// Runs `story` in a world from `seed`.
 pub fn tell<F: Future<Output = ()>>(seed: u64, story: impl FnOnce(Arc<World>, Arc<Disks>) -> F) -> Outcome {
+    tell_in(World::new, seed, story)
+}
+
+/// Runs `story` in the world that `make` makes of `seed`.
+pub fn tell_in<F: Future<Output = ()>>(
+    make: fn(u64) -> Arc<World>,
+    seed: u64,
+    story: impl FnOnce(Arc<World>, Arc<Disks>) -> F,
+) -> Outcome {
     testing::seed(Some(seed));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
     let disks = Arc::new(Disks::new());
     let world = runtime.block_on(async {
-        let world = World::new(seed);
+        let world = make(seed);
         tokio::select! {
             biased;
             () = world.broken() => {}
@@ -80,7 +89,7 @@ pub fn run(seed: u64) -> Outcome {
 }
 
 /// What goes wrong in this run, and how often: each run has its own kinds.
-fn chances(world: &World) -> Chances {
+pub fn chances(world: &World) -> Chances {
     let some = |most: u64| match world.draw(0..=2) {
         0 => 0,
         1 => world.draw(0..=most / 4) as u32,

@@ -72,22 +72,22 @@ const WRITES: [&str; 13] = [
     "segment",
 ];
 
-fn must_be_well(outcome: &Outcome) {
+pub fn must_be_well(outcome: &Outcome) {
     if let Some(what) = &outcome.violation {
         panic!("{}\n\nCWDFS_TEST_SEED={} repeats it: {what}", outcome.tail, outcome.seed);
     }
 }
 
-fn given_seed() -> Option<u64> {
+pub fn given_seed() -> Option<u64> {
     std::env::var("CWDFS_TEST_SEED").ok().and_then(|seed| seed.parse().ok())
 }
 
 /// What all runs together came to.
 #[derive(Default)]
-struct Sum {
-    runs: u64,
-    steps: u64,
-    counts: BTreeMap<String, u64>,
+pub struct Sum {
+    pub runs: u64,
+    pub steps: u64,
+    pub counts: BTreeMap<String, u64>,
 }
 
 impl Sum {
@@ -116,7 +116,7 @@ impl Sum {
 }
 
 /// Runs seeds from `first` on two threads until `enough` of what was done says so.
-fn run_many(first: u64, enough: impl Fn(&Sum) -> bool + Sync) -> Sum {
+pub fn run_many(run: fn(u64) -> Outcome, first: u64, enough: impl Fn(&Sum) -> bool + Sync) -> Sum {
     let (next, sum) = (AtomicU64::new(first), Mutex::new(Sum::default()));
     std::thread::scope(|scope| {
         let work = || {
@@ -141,12 +141,17 @@ fn run_many(first: u64, enough: impl Fn(&Sum) -> bool + Sync) -> Sum {
     sum.into_inner().unwrap()
 }
 
-#[test]
-fn the_same_seed_is_the_same_run() {
+/// Some seeds, each twice.
+pub fn must_repeat(run: fn(u64) -> Outcome) {
     for seed in [1, 5, 14] {
         let (first, second) = (run(seed), run(seed));
         assert_eq!((first.hash, first.steps), (second.hash, second.steps), "seed {seed}");
     }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    must_repeat(run);
 }
 
 /// Seeds that once failed.
@@ -167,7 +172,7 @@ fn runs_by_the_dice() {
         return must_be_well(&run(seed));
     }
     let begin = Instant::now();
-    let sum = run_many(0, |sum| sum.runs >= FEW && (sum.missing().is_empty() || sum.runs >= 3 * FEW));
+    let sum = run_many(run, 0, |sum| sum.runs >= FEW && (sum.missing().is_empty() || sum.runs >= 3 * FEW));
     println!("{} runs, {} steps in {:?}: {:#?}", sum.runs, sum.steps, begin.elapsed(), sum.counts);
     sum.must_be_whole();
 }
@@ -203,7 +208,7 @@ fn runs_for_long() {
     let seconds = std::env::var("CWDFS_TEST_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3600);
     let end = Instant::now() + Duration::from_secs(seconds);
     let first = given_seed().unwrap_or_else(|| u64::from(rand::random::<u32>()) << 16);
-    let sum = run_many(first, |_| Instant::now() >= end);
+    let sum = run_many(run, first, |_| Instant::now() >= end);
     println!("{} runs from seed {first}, {} steps: {:#?}", sum.runs, sum.steps, sum.counts);
     sum.must_be_whole();
 }

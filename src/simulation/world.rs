@@ -34,7 +34,8 @@ struct Facts {
     lease: Option<(LeaseBody, Instant)>,
     /// The machines that have taken the lease, in order.
     takers: Vec<String>,
-    /// No check is made: the session was deleted, or damaged, on purpose.
+    /// No check is made: the session was deleted, or damaged, on purpose, or its steps are none that the model
+    /// knows.
     deleted: bool,
 }
 
@@ -64,6 +65,13 @@ impl World {
             facts: Mutex::default(),
             failed: watch::Sender::new(None),
         })
+    }
+
+    /// A world whose sessions are judged by who uses them: the model knows none of their steps.
+    pub fn without_model(seed: u64) -> Arc<World> {
+        let world = World::new(seed);
+        world.facts.lock().deleted = true;
+        world
     }
 
     pub fn draw(&self, range: RangeInclusive<u64>) -> u64 {

@@ -51,6 +51,11 @@ impl Access {
         self.s3.as_ref().and_then(|store| store.credential_expiry())
     }
 
+    /// Why no new credentials can be had just now, and since when that is known.
+    pub fn trouble(&self) -> Option<(SystemTime, String)> {
+        self.s3.as_ref().and_then(|store| store.credential_trouble())
+    }
+
     /// Uses `keys` from now on, in the place of all other sources until they end. Keys that the store refuses are
     /// an error, and change nothing.
     pub async fn hand(&self, keys: &Keys) -> Result<Handed> {

@@ -15,7 +15,7 @@ pub enum Kind {
     InvalidRange,
     /// Refused: the credentials do not allow it.
     AccessDenied,
-    /// The credentials have expired, or the signature's clock is off.
+    /// The credentials have expired, are not known any more or cannot be renewed, or the signature's clock is off.
     Expired,
     /// The bucket (or the directory's parent) does not exist.
     NoSuchBucket,

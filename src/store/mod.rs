@@ -16,6 +16,7 @@ pub mod faulty;
 mod gate;
 mod listing;
 mod location;
+mod outage;
 mod probe;
 mod retry;
 mod s3;
@@ -27,7 +28,7 @@ pub use access::{Access, Handed, Keys};
 pub use dir::DirStore;
 pub use error::{Kind, StoreError};
 pub use gate::Gate;
-pub use listing::{Pages, list_all};
+pub use listing::{Onward, Pages, list_all};
 pub use location::{Location, Opened, StoreOptions, open};
 pub use probe::{Capabilities, probe};
 pub use retry::Retrying;
@@ -45,6 +46,9 @@ use std::ops::Range;
 /// The result of a store operation.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
+/// The largest object that is read whole, in bytes; segments, the largest of ours, are half as large at most.
+const MOST_WHOLE: u64 = 256 << 20;
+
 /// What cwdfs needs from an object store, for the keys below one session's prefix.
 ///
 /// Every method may be retried by a wrapper after an ambiguous failure, so a conditional write that answers
@@ -55,7 +59,7 @@ pub trait ObjectStore: Send + Sync + 'static {
     fn describe(&self) -> String;
 
     /// The object's bytes, or those in `range` (clamped to its end; a range that starts at or past the end
-    /// is [`Kind::InvalidRange`]). With `if_match`, [`Kind::Precondition`] when the object has another ETag.
+    /// is [`Kind::InvalidRange`]); of more than 256 MiB only by ranges ([`Kind::Invalid`]). With `if_match`, [`Kind::Precondition`] when the object has another ETag.
     async fn get(&self, key: &str, range: Option<Range<u64>>, if_match: Option<&ETag>) -> Result<Object>;
 
     /// Size, ETag, time and user metadata. [`Kind::NotFound`] when there is none.

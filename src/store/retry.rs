@@ -1,10 +1,12 @@
 //! Trying requests again, inside a time; what is seen of the store meanwhile is noted ([`super::stats`]).
 //!
 //! Invariant: only what may be sent again is ([`Kind::is_retryable`], and expired credentials, which may be
-//! renewed from outside); a request is answered within the time, plus what moving its bytes takes. After an
+//! renewed from outside); a request is answered within the time, plus what moving its bytes takes; a store that is
+//! away is tried by one request at a time ([`super::outage`]). After an
 //! ambiguous attempt a conditional write may be refused because of itself, and a completed upload be gone:
 //! the caller reads back and compares.
 
+use super::outage::Outage;
 use super::{
     Condition, CopyOptions, ETag, Kind, ListPage, Object, ObjectMeta, ObjectStore, Part, PutOptions, Result,
     Stats, StoreError, UploadId,
@@ -37,12 +39,13 @@ pub struct Retrying {
     inner: Arc<dyn ObjectStore>,
     timeout: Duration,
     stats: Arc<Stats>,
+    outage: Outage,
 }
 
 impl Retrying {
     /// Retries requests to `inner` for at most `timeout`.
     pub fn new(inner: Arc<dyn ObjectStore>, timeout: Duration, stats: Arc<Stats>) -> Self {
-        Retrying { inner, timeout, stats }
+        Retrying { inner, timeout, stats, outage: Outage::default() }
     }
 
     async fn run<T, F>(
@@ -57,11 +60,19 @@ impl Retrying {
         // The bytes of an attempt may still move when no other attempt would be begun.
         let last_attempt = Instant::now() + self.timeout;
         self.stats.called(operation);
-        let mut most = FIRST_PAUSE;
+        let (mut most, mut last) = (FIRST_PAUSE, None);
         loop {
+            let Ok(tried) = tokio::time::timeout_at(last_attempt, self.outage.enter(last.is_none())).await
+            else {
+                return Err(self.give_up(operation, last.unwrap_or_else(|| self.untried(operation, key))));
+            };
+            if last.is_some() {
+                self.stats.retried(operation);
+            }
             let begun = Instant::now();
             let error = match tokio::time::timeout_at(last_attempt + transfer, attempt()).await {
                 Ok(Ok(value)) => {
+                    self.outage.ended(None, tried);
                     self.stats.succeeded(operation, begun.elapsed());
                     return Ok(value);
                 }
@@ -71,15 +82,25 @@ impl Retrying {
                     StoreError::new(Kind::Timeout, operation, key, message)
                 }
             };
+            self.outage.ended(Some(error.kind), tried);
             self.stats.failed(operation, &error, begun.elapsed());
-            let pause = pause_after(error.kind, most);
+            // Behind the one that tries a store that is away there is no pause of one's own.
+            let away = error.kind.is_retryable() && self.outage.is_away();
+            let pause = if away { Some(Duration::ZERO) } else { pause_after(error.kind, most) };
             match pause.filter(|pause| begun.max(Instant::now()) + *pause < last_attempt) {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return Err(self.give_up(operation, error)),
             }
             most = (most * 2).min(LONGEST_PAUSE);
-            self.stats.retried(operation);
+            last = Some(error);
         }
+    }
+
+    /// What a request is told whose turn to try a store that is away never came.
+    fn untried(&self, operation: &'static str, key: &str) -> StoreError {
+        let last =
+            self.stats.last_error().map_or_else(String::new, |(_, error)| format!(": {}", error.message));
+        StoreError::new(Kind::Unavailable, operation, key, format!("the store does not answer{last}"))
     }
 
     fn give_up(&self, operation: &'static str, error: StoreError) -> StoreError {
@@ -264,5 +285,93 @@ mod tests {
         assert_eq!(put(&store).await.unwrap_err().kind, Kind::Timeout);
         assert!(begun.elapsed() <= Duration::from_secs(11), "{:?}", begun.elapsed());
         drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_away_is_tried_by_one_at_a_time() {
+        let (_dir, faulty, store) = fresh(Duration::from_secs(3600));
+        let store = Arc::new(store);
+        faulty.set_down(true);
+        let begun = Instant::now();
+        let mut puts = tokio::task::JoinSet::new();
+        for n in 0..40 {
+            let store = Arc::clone(&store);
+            puts.spawn(async move { store.put(&format!("k{n}"), "x".into(), &PutOptions::default()).await });
+        }
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let tried = faulty.requests()["put"];
+        // Each once, and then one every five seconds at most, where forty would be 5,000 and more.
+        assert!((130..220).contains(&tried), "{tried} requests in ten minutes");
+        faulty.set_down(false);
+        while let Some(put) = puts.join_next().await {
+            put.unwrap().unwrap();
+        }
+        assert_eq!(faulty.requests()["put"] - tried, 40, "each once more");
+        assert!(begun.elapsed() < Duration::from_secs(607), "{:?}", begun.elapsed());
+        assert_eq!(store.stats.counts()["put"].failures, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_hangs_does_not_hold_up_the_others_for_long() {
+        let (_dir, faulty, store) = fresh(Duration::from_secs(3600));
+        faulty.set_down(true);
+        let late = tokio::time::timeout(Duration::from_secs(5), put(&store)).await;
+        assert!(late.is_err() && store.outage.is_away());
+        faulty.set_down(false);
+        let held = faulty.hold("k");
+        let store = Arc::new(store);
+        let hanging = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { put(&store).await }
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let begun = Instant::now();
+        store.put("other", "x".into(), &PutOptions::default()).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+        drop(held);
+        hanging.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_of_the_store_that_is_away_does_not_hold_up_the_others() {
+        let (_dir, faulty, store) = fresh(Duration::from_secs(3600));
+        let store = Arc::new(store);
+        faulty.add_rule(Rule::new(Fault::Before(Kind::Unavailable)).on("get"));
+        let gets: Vec<_> = (0..10)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { store.get("k", None, None).await })
+            })
+            .collect();
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let begun = Instant::now();
+            put(&store).await.unwrap();
+            assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        }
+        gets.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_turn_never_comes_is_told_in_time() {
+        let (_dir, faulty, store) = fresh(Duration::from_secs(3));
+        let store = Arc::new(store);
+        faulty.set_down(true);
+        let begun = Instant::now();
+        let mut puts = tokio::task::JoinSet::new();
+        for n in 0..200 {
+            let store = Arc::clone(&store);
+            puts.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(n * 15)).await;
+                put(&store).await
+            });
+        }
+        while let Some(put) = puts.join_next().await {
+            let error = put.unwrap().unwrap_err();
+            assert_eq!(error.kind, Kind::Unavailable);
+            assert!(error.message.contains("injected"), "{error}");
+        }
+        assert!(begun.elapsed() <= Duration::from_secs(7), "{:?}", begun.elapsed());
+        assert!(faulty.requests()["put"] < 60, "{:?}", faulty.requests());
     }
 }

@@ -28,7 +28,7 @@ const UID: &str = "uid";
 const GID: &str = "gid";
 const MTIME: &str = "mtime";
 const RDEV: &str = "rdev";
-const TARGET: &str = "--symlink-target";
+pub(crate) const TARGET: &str = "--symlink-target";
 const FINE_MTIME: &str = "cwdfs-mtime";
 const USER: &[u8] = b"user.";
 

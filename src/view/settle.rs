@@ -11,6 +11,7 @@ use super::names::{NoPath, outside_name, place_of};
 use super::shared::Shared;
 use super::tag::Tag;
 use crate::log::row::ViewRow;
+use crate::log::rules::{Rule, holds};
 use crate::session::outside::{Kept, Outside, Placed, Removed};
 use crate::store::ObjectMeta;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -68,13 +69,18 @@ pub(super) async fn settle(shared: &Shared, key: &str, row: Option<&ViewRow>) ->
     {
         return Ok(Settled::Unchanged);
     }
-    if let Some(row) = row.filter(|row| row.is_about_to_be() && head.size == 0) {
+    // A store that keeps markers' metadata has our tag on ours, below: what has another's is another's.
+    if let Some(row) = row.filter(|row| row.is_about_to_be() && head.size == 0 && head.metadata.is_empty()) {
         let row = ViewRow { etag: head.etag.0, modified_ms: Some(millis(head.modified)), ..row.clone() };
         shared.put_row(key, &row)?;
         shared.mark(key, 0, Duration::ZERO);
         return Ok(Settled::Adopted);
     }
     if let Some(tag) = shared.ours(key, &head).await? {
+        // A successor's object bears the same session's tag, and nothing of its tree is known here.
+        if holds(Rule::TagOfTheWriter) {
+            shared.lease.confirm().await?;
+        }
         let row = ViewRow {
             ino: tag.ino,
             version: tag.version,
@@ -151,7 +157,7 @@ async fn keep_both(shared: &Shared, object: &Outside, row: Option<&ViewRow>) -> 
 }
 
 /// There is no object at `key`.
-async fn gone(shared: &Shared, key: &str, path: &str, row: Option<&ViewRow>) -> Result<Settled> {
+pub(super) async fn gone(shared: &Shared, key: &str, path: &str, row: Option<&ViewRow>) -> Result<Settled> {
     let Some(row) = row.filter(|row| !row.is_about_to_be()) else { return Ok(Settled::Unchanged) };
     shared.check_alive(key).await?;
     // Without conditions a DELETE of ours may have hit what was written since: then it was no outside client.

@@ -3,15 +3,19 @@
 //!
 //! - `bytes.rs`: objects of a real session (`corpus/`), changed at random, half of them with a checksum that is right
 //!   again, given to whatever decodes them;
+//! - `answers.rs`: what a store answers to requests (`answers/`), changed: XML, headers, lengths, sent by `server.rs` to
+//!   the S3 store;
 //! - `sessions.rs`: a session with rows that no writer makes, under right checksums, opened and used as a mount would.
 //!
 //! Nothing may panic, hang, ask for memory that the input does not have, or leave a file outside the cache folder and
 //! the store. What once failed is tried first: `regressions/`, and every object in `corpus/`, which also shows that
 //! what an earlier cwdfs wrote is still read.
 
+mod answers;
 mod bytes;
 mod mutate;
 mod rows;
+mod server;
 mod sessions;
 mod visit;
 

@@ -109,7 +109,7 @@ async fn change(session: &Arc<Session>, parent: Ino, name: &[u8]) {
             .setattr(ROOT, ino, Some(fh), SetAttr { size: Some(10), ..SetAttr::default() })
             .get()
             .await;
-        let _ = session.fsync(fh, ino).get().await;
+        let _ = session.fsync(ROOT, fh, ino).get().await;
         session.release(fh);
     }
     let _ = session.setattr(ROOT, ino, None, SetAttr { mode: Some(0o600), ..SetAttr::default() }).get().await;

@@ -307,7 +307,7 @@ impl Subject {
 
     pub fn fsync(&self, slot: usize) -> Result<()> {
         let (fh, ino) = self.handle(slot);
-        self.within(|s| s.fsync(fh, ino))
+        self.within(|s| s.fsync(ROOT_USER, fh, ino))
     }
 
     pub fn close(&mut self, slot: usize) -> Result<()> {
@@ -320,7 +320,7 @@ impl Subject {
 
     pub fn fsync_dir(&self, at: &Path) -> Result<()> {
         let ino = self.find(at)?;
-        self.within(|s| s.fsyncdir(ino))
+        self.within(|s| s.fsyncdir(ROOT_USER, ino))
     }
 
     pub fn flush_all(&self) -> Result<()> {

@@ -198,8 +198,23 @@ fn unmount_clears_a_dead_mount_too() {
     let host = world.host("a");
     let mut mount = host.mount(&[]);
     mount.kill_only();
-    host.run("unmount", &[]);
+    host.run("unmount", &[]).ok();
     assert!(!is_mounted(&host.mountpoint));
+}
+
+#[test]
+fn a_daemon_whose_mount_was_taken_away_leaves_the_next_mount_alone() {
+    let (world, other) = (World::new("number-before"), World::new("number-after"));
+    let mut before = world.host("a").mount(&[]);
+    // It learns late that its mount is gone; the kernel has given its numbers to the next one by then.
+    before.signal(Signal::STOP);
+    before.detach();
+    let after = other.host("b").mount(&[]);
+    before.signal(Signal::CONT);
+    assert_eq!(before.wait_end(Duration::from_secs(60)).code(), Some(0), "{}", before.log());
+    fs::write(after.path("f"), "still there").expect("the other mount is used");
+    after.unmount();
+    assert_eq!(other.witness.text("f"), "still there");
 }
 
 #[test]

@@ -76,6 +76,62 @@ fn damaged_content_is_named_with_its_file_and_not_made_up() {
     assert_eq!(found["problems"][0]["kind"], "missing-content", "{found:#}");
 }
 
+/// The blob of so many bytes.
+fn blob(world: &World, size: u64) -> String {
+    let of = |(key, bytes): &(String, u64)| key.starts_with(".cwdfs/data/") && *bytes == size;
+    world.witness.keys().into_iter().find(of).unwrap_or_else(|| panic!("no blob of {size} bytes")).0
+}
+
+fn problems(report: &Value) -> Vec<&Value> {
+    report["problems"].as_array().expect("problems").iter().collect()
+}
+
+#[test]
+fn lost_content_is_brought_back_from_the_objects_that_show_it_and_from_no_other() {
+    let world = World::new("fsck-rescue");
+    let mount = world.host("a").mount(&[]);
+    let files = [("gone", 9_000_000), ("flipped", 5_000_000), ("edited", 4_000_000), ("cut", 3_000_000)];
+    for (name, size) in files {
+        write_closed(&mount.path(name), &noise(size, 1)).expect("write");
+    }
+    fs::hard_link(mount.path("gone"), mount.path("linked")).expect("link");
+    mount.publish();
+    // Of its last piece no object has all bytes any more.
+    let cut = fs::OpenOptions::new().write(true).open(mount.path("cut")).expect("open");
+    cut.set_len(2_500_000).expect("cut");
+    drop(cut);
+    mount.publish();
+    mount.unmount();
+    let [gone, flipped, edited, cut] = files.map(|(_, size)| blob(&world, size as u64));
+    [&gone, &cut].iter().for_each(|key| world.witness.delete(key));
+    [&flipped, &edited].iter().for_each(|key| flip(&world, key));
+    world.witness.put("edited", noise(4_000_000, 2));
+    let found = report(&world, &[], 8);
+    for (name, _) in files {
+        assert!(problems(&found).iter().any(|p| p["paths"][0] == name), "{name}: {found:#}");
+    }
+    let keys = world.witness.keys();
+    let done = report(&world, &["--repair"], 8);
+    for problem in problems(&done) {
+        let (path, from) = (problem["paths"][0].as_str(), problem["range"][0].as_u64());
+        let lost = path == Some("edited") || path == Some("cut") && from >= Some(2 << 20);
+        assert_eq!(problem["repaired"].is_null(), lost, "{problem:#}");
+    }
+    assert!(keys.keys().all(|key| world.witness.keys().contains_key(key)), "something was deleted");
+    let left = report(&world, &[], 8);
+    assert_eq!(problems(&left).len(), 2, "{left:#}");
+    // Without the objects, so that the content of the session is read.
+    [&"gone", &"linked", &"flipped"].iter().for_each(|key| world.witness.delete(key));
+    let mount = world.host("b").mount(&["--read-only"]);
+    for (name, size) in [("gone", 9_000_000), ("linked", 9_000_000), ("flipped", 5_000_000)] {
+        assert!(fs::read(mount.path(name)).expect("read") == noise(size, 1), "{name} differs");
+    }
+    for lost in ["edited", "cut"] {
+        assert!(fs::read(mount.path(lost)).is_err(), "{lost} was made up");
+    }
+    mount.unmount();
+}
+
 #[test]
 fn a_repair_brings_back_what_the_log_has() {
     let world = World::new("fsck-repair");

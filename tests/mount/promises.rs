@@ -20,10 +20,14 @@ fn rows(document: &str) -> Vec<&str> {
 
 /// Where the test `a::b::name` may be: in this program's module `a::b`, or in a unit test's of `src`.
 fn sources(modules: &[&str]) -> Vec<PathBuf> {
-    let path: PathBuf = modules.iter().filter(|module| **module != "tests").collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let below = ["tests/mount", "tests", "src"].map(|top| root.join(top).join(&path));
-    below.iter().flat_map(|path| [path.with_extension("rs"), path.join("mod.rs")]).collect()
+    // A module `tests` is part of its parent's file, or has one of its own.
+    let within: PathBuf = modules.iter().filter(|module| **module != "tests").collect();
+    let paths = [within, modules.iter().collect()];
+    let below = ["tests/mount", "tests", "src"]
+        .into_iter()
+        .flat_map(|top| paths.each_ref().map(|p| root.join(top).join(p)));
+    below.flat_map(|path| [path.with_extension("rs"), path.join("mod.rs")]).collect()
 }
 
 fn is_a_test(name: &str) -> bool {

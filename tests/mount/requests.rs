@@ -1,15 +1,18 @@
 //! How requests travel, and what goes with each: encryption, the bucket's owner, who pays; through a proxy, over TLS.
 
 use crate::support::World;
+use crate::support::issuer::Issuer;
 use crate::support::mount::Mount;
 use crate::support::ran::Ran;
-use crate::support::relay::Kind;
+use crate::support::relay::{Issued, Kind};
+use crate::support::seaweed::{ACCESS_KEY, SECRET_KEY};
 use crate::support::world::Host;
 use crate::work::{noise, write_closed};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 fn started<'w>(host: &Host<'w>, command: Command) -> Mount<'w> {
     host.start(command).unwrap_or_else(|ran| panic!("the mount did not start: {ran}"))
@@ -152,4 +155,32 @@ fn tls_needs_a_certificate_that_is_trusted() {
     Ran::of(command.env("AWS_CA_BUNDLE", dir.join("absent.pem")))
         .exits(5)
         .says(&["AWS_CA_BUNDLE", "absent.pem"]);
+}
+
+/// Where credentials come from is asked as the store is: over TLS that is trusted.
+#[test]
+fn so_needs_it_who_gives_out_credentials() {
+    let world = World::with_relay("requests-sts");
+    let (dir, host) = (world.local("tls"), world.host("a"));
+    Ran::of(Command::new("bash").args(["-ec", CERTIFICATES]).current_dir(&dir)).ok();
+    let ends = Some(SystemTime::now() + Duration::from_secs(3600));
+    let keys = Issued { id: "KEY".into(), secret: "secret".into(), token: Some("session".into()), ends };
+    world.relay().guard(std::slice::from_ref(&keys), (ACCESS_KEY, SECRET_KEY));
+    let issuer = Issuer::start("token", &keys);
+    let tunnel = Tunnel::start(&dir, &issuer.endpoint());
+    fs::write(dir.join("token"), "token").expect("write");
+    let mount_command = |options: &[&str]| {
+        let mut command = host.mount_command(options);
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        command.env("AWS_WEB_IDENTITY_TOKEN_FILE", dir.join("token"));
+        command
+            .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r")
+            .env("AWS_ENDPOINT_URL_STS", &tunnel.endpoint);
+        command
+    };
+    let refused = Ran::of(&mut mount_command(&["--timeout", "20s"]));
+    refused.exits(6).says(&["credentials cannot be had", "ertificate"]).plainly();
+    let mut command = mount_command(&[]);
+    command.env("AWS_CA_BUNDLE", dir.join("ca.pem"));
+    started(&host, command).unmount();
 }

@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod disk;
+pub mod issuer;
 pub mod machine;
 pub mod mount;
 pub mod network;

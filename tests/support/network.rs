@@ -5,8 +5,9 @@
 //! a program that was killed has left behind is removed by the next.
 
 use super::ran::Ran;
+use nix::sched::CloneFlags;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -89,6 +90,19 @@ impl Segment {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", place(&self.0.name).display()));
         command
+    }
+
+    /// Listens at an address that only this machine has.
+    pub fn listen(&self, address: Ipv4Addr, port: u16) -> TcpListener {
+        ip(&format!("-n {} addr add {address}/32 dev lo", self.0.name));
+        let place = place(&self.0.name);
+        // A socket stays in the namespace in which it was made; a thread has one of its own.
+        let listening = std::thread::spawn(move || {
+            let space = fs::File::open(&place).expect("the network namespace");
+            nix::sched::setns(space, CloneFlags::CLONE_NEWNET).expect("enter it: run as root");
+            TcpListener::bind((address, port)).expect("listen there")
+        });
+        listening.join().expect("no panic")
     }
 
     /// Cuts the machine off: what is sent is lost, and nobody is told.

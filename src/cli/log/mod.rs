@@ -24,8 +24,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use unawaited::Unawaited;
 
-/// Libraries below us say much at these levels that nobody asked for.
-const QUIET: &str = "aws_config=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,aws_runtime=warn,aws_sdk_s3=warn,hyper=warn,hyper_util=warn,rustls=warn,h2=warn,fuser=warn,tracing=warn";
+/// Libraries below us say much at these levels that nobody asked for. What aws_config warns of is told once by who looks
+/// for credentials.
+const QUIET: &str = "aws_config=error,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,aws_runtime=warn,aws_sdk_s3=warn,hyper=warn,hyper_util=warn,rustls=warn,h2=warn,fuser=warn,tracing=warn";
 
 /// The log of this process, once it is started.
 static LOG: OnceLock<Arc<Limit>> = OnceLock::new();

@@ -139,10 +139,12 @@ impl Set {
 
 /// Opens a database that is not written: nothing is made where none is.
 fn connect(folder: &Path) -> Result<Connection> {
+    // No symlink but in the way to the folder: SQLite would keep files of its own beside what it leads to.
+    let folder = folder.canonicalize().map_err(|e| failed(folder, e))?;
     let path = folder.join(FILE);
     let open = |immutable: bool| {
-        let flags =
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let encoded = percent_encoding::percent_encode(path.as_os_str().as_encoded_bytes(), URI);
         let how = if immutable { "?immutable=1" } else { "" };
         let conn = Connection::open_with_flags(format!("file:{encoded}{how}"), flags)?;

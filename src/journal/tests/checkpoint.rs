@@ -6,9 +6,10 @@ use crate::log::checkpoint::{choose, list, list_sized, load, run};
 use crate::log::ids::{Blob, Ino, Slot};
 use crate::log::lease::SessionId;
 use crate::log::row::{Key, Record};
-use crate::log::source::Committed;
+use crate::log::source::{Committed, Part, RecoverySink};
 use crate::store::{DirStore, ObjectStore};
 use std::sync::Arc;
+use tempfile::TempDir;
 
 fn all(journal: &Journal) -> Vec<(Vec<u8>, bytes::Bytes)> {
     journal.scan(&[], None, usize::MAX).unwrap()
@@ -142,4 +143,17 @@ async fn what_died_before_a_checkpoint_was_loaded_counts_as_dead_only_since_then
     load(&store, &plans[0], &mut loaded.sink()).await.unwrap();
     assert_eq!(loaded.dead_among(&asked, Slot(8)).unwrap(), []);
     assert_eq!(loaded.dead_among(&asked, Slot(9)).unwrap(), asked);
+}
+
+/// Callers read while a follower loads anew: what was not there yet is not missing for ever.
+#[test]
+fn what_was_missed_while_a_checkpoint_came_in_is_found_after_it() {
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path());
+    let (record, mut sink) = (inode(5, 1), journal.sink());
+    sink.reset().unwrap();
+    assert_eq!(journal.get_raw(&record.key).unwrap(), None);
+    sink.rows(Part::Image, vec![record.clone()]).unwrap();
+    sink.checkpoint_loaded(EPOCH, Slot(3), Slot(3)).unwrap();
+    assert!(journal.get_raw(&record.key).unwrap().is_some());
 }

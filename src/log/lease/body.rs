@@ -112,7 +112,7 @@ fn printable(text: &str) -> String {
 
 /// Random bits from the kernel, asked each time: a generator in memory would repeat itself in a cloned
 /// machine.
-pub(super) fn random() -> Result<u64, LogError> {
+pub(crate) fn random() -> Result<u64, LogError> {
     #[cfg(test)]
     if let Some(number) = crate::log::testing::drawn() {
         return Ok(number);

@@ -15,6 +15,7 @@ mod write;
 
 pub use super::ids::SessionId;
 pub(super) use acquire::{First, Seen, create, read, take};
+pub(crate) use body::random;
 pub use body::{Ending, FORMAT, LeaseBody, LeaseState};
 
 use super::clock::Clock;
@@ -160,6 +161,17 @@ impl Lease {
         }
         let last = "its lease ran out while the answer to a renewal was on its way".to_owned();
         Err(LogError::Timeout { seconds: self.ttl.as_secs(), last })
+    }
+
+    /// Returns once the lease is known to have been ours after this was called: by a write of it that was sent since.
+    /// Callers share one. The ttl says nothing where a successor did not wait for it.
+    pub async fn confirm(&self) -> Result<(), LogError> {
+        self.confirm_since(self.clock.boottime()).await
+    }
+
+    /// The same of a moment that is at most `age` ago.
+    pub async fn confirm_within(&self, age: Duration) -> Result<(), LogError> {
+        self.confirm_since(self.clock.boottime().saturating_sub(age)).await
     }
 
     /// Raises the floor of collection, by a renewal.

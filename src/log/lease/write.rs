@@ -81,12 +81,26 @@ impl Lease {
 
     /// Writes the lease anew, as held, unless that has happened within `limit`.
     pub(super) async fn renew(&self, limit: Duration) -> Result<(), LogError> {
+        self.hold_unless(|| self.is_fresh(limit)).await
+    }
+
+    /// Writes the lease anew, as held, unless one was sent since `moment`.
+    pub(super) async fn confirm_since(&self, moment: Duration) -> Result<(), LogError> {
+        let is_since = || *self.hold.borrow() == Hold::Held && self.known.lock().sent >= moment;
+        match is_since() {
+            true => Ok(()),
+            false => self.hold_unless(is_since).await,
+        }
+    }
+
+    /// Writes the lease anew, as held, unless a write that was under way has made that needless.
+    async fn hold_unless(&self, is_needless: impl Fn() -> bool) -> Result<(), LogError> {
         let mut written = self.written.lock().await;
         self.settle(&mut written).await?;
-        if self.is_fresh(limit) {
-            return Ok(());
+        match is_needless() {
+            true => Ok(()),
+            false => self.write(&mut written, |body| body.state = LeaseState::Held).await,
         }
-        self.write(&mut written, |body| body.state = LeaseState::Held).await
     }
 
     /// Writes the lease with `edit` made to it.

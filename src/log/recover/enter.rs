@@ -35,7 +35,7 @@ pub(super) struct Entered {
 /// Takes the lease, or makes one.
 pub(super) async fn enter(store: &Arc<dyn ObjectStore>, options: &LeaseOptions) -> Result<Entered, LogError> {
     for tries in 0..TRIES {
-        let (seen, names) = futures::join!(read(store.as_ref()), checkpoint::list(store.as_ref()));
+        let (seen, glance) = futures::join!(read(store.as_ref()), Glance::at(store.as_ref()));
         let seen = match seen {
             Err(LogError::Store(error)) if error.kind == Kind::AccessDenied => {
                 // Under some policies the GET of a missing object is refused: a listing decides.
@@ -53,7 +53,7 @@ pub(super) async fn enter(store: &Arc<dyn ObjectStore>, options: &LeaseOptions) 
                 // Its holder may have written checkpoints and raised the floor since the listing.
                 let same = taken.as_ref().is_none_or(|(_, before)| before.count == count)
                     || !holds(Rule::ListedUnderLease);
-                let names = if same { names? } else { checkpoint::list(store.as_ref()).await? };
+                let names = if same { glance?.names } else { checkpoint::list(store.as_ref()).await? };
                 taken.map(|(lease, before)| Entered {
                     lease,
                     before: Some(before.epoch),
@@ -64,7 +64,7 @@ pub(super) async fn enter(store: &Arc<dyn ObjectStore>, options: &LeaseOptions) 
                     ending: before.ending,
                 })
             }
-            None => without_lease(store, options, names?).await?,
+            None => without_lease(store, options, glance?).await?,
         };
         if let Some(entered) = entered {
             return Ok(entered);
@@ -84,9 +84,12 @@ async fn listed(store: &dyn ObjectStore) -> Result<bool, LogError> {
 async fn without_lease(
     store: &Arc<dyn ObjectStore>,
     options: &LeaseOptions,
-    names: Vec<Name>,
+    Glance { names, all }: Glance,
 ) -> Result<Option<Entered>, LogError> {
-    let found = Survey::of(store.as_ref()).await?;
+    let found = match all {
+        Some(all) => all,
+        None => Survey::of(store.as_ref()).await?,
+    };
     if found.lease {
         return Ok(None);
     }
@@ -111,6 +114,35 @@ async fn without_lease(
         let origin = found.origin.unwrap_or(lease.epoch());
         Entered { lease, before: None, holder: None, origin, names, fresh, ending: None }
     }))
+}
+
+/// The first keys below `.cwdfs/`: checkpoints come before all else.
+struct Glance {
+    /// The checkpoints there are.
+    names: Vec<Name>,
+    /// What there is, where it is no more than was looked at.
+    all: Option<Survey>,
+}
+
+impl Glance {
+    /// More than a session has of checkpoints; and few enough to cost next to nothing where there is more.
+    const KEYS: usize = 64;
+
+    async fn at(store: &dyn ObjectStore) -> Result<Glance, LogError> {
+        let page = store.list(keys::ROOT, None, Glance::KEYS).await?;
+        let is_past = |key: &str| key > keys::CHECKPOINT && !key.starts_with(keys::CHECKPOINT);
+        let all_of_them = !page.more || page.objects.last().is_some_and(|last| is_past(&last.key));
+        let names = match all_of_them {
+            true => page.objects.iter().filter_map(|object| Name::parse(&object.key)).collect(),
+            false => checkpoint::list(store).await?,
+        };
+        let all = (!page.more).then(|| {
+            let mut survey = Survey::default();
+            page.objects.iter().for_each(|object| survey.add(&object.key));
+            survey
+        });
+        Ok(Glance { names, all })
+    }
 }
 
 /// What lies below `.cwdfs/`.

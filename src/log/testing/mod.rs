@@ -5,7 +5,7 @@ mod entropy;
 mod journal;
 mod store;
 
-pub use entropy::{drawn, seed};
+pub use entropy::{drawn, is_seeded, seed};
 pub use journal::FakeJournal;
 pub use store::{Chaos, Client, Fault, Gate, Shared};
 

@@ -1,6 +1,7 @@
 //! What waits for the store: close, fsync, and writes that must.
 
 use super::super::api::*;
+use super::super::batch::Within;
 use super::super::level::Place;
 use super::super::node::Node;
 use super::super::{Durability, Session, SessionError};
@@ -9,40 +10,52 @@ use crate::log::LogError;
 use crate::log::ids::Ino;
 use crate::log::source::{CommitSource, Seq};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Session {
     /// One close(2): waits when the file changed since its last capture and the level says so.
-    pub fn flush(self: &Arc<Self>, _caller: Caller, fh: Fh, ino: Ino) -> Outcome<()> {
-        match self.flush_now(fh, ino) {
+    pub fn flush(self: &Arc<Self>, caller: Caller, fh: Fh, ino: Ino) -> Outcome<()> {
+        match self.flush_now(caller, fh, ino) {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Ready(Err(error)),
         }
     }
 
     /// fsync and fdatasync: waits for all that happened before it.
-    pub fn fsync(self: &Arc<Self>, fh: Fh, _ino: Ino) -> Outcome<()> {
+    pub fn fsync(self: &Arc<Self>, caller: Caller, fh: Fh, _ino: Ino) -> Outcome<()> {
         let handle = match self.handle(fh).and_then(|handle| self.alive().map(|()| handle)) {
             Ok(handle) => handle,
             Err(error) => return Outcome::Ready(Err(error)),
         };
-        match handle.file.is_orphan() {
-            true => Outcome::Ready(Ok(())),
-            false => self.barrier(&handle.node, true),
+        if handle.file.is_orphan() {
+            return Outcome::Ready(Ok(()));
+        }
+        let within = self.batches_of(caller);
+        match within.with_fsync().then(|| self.goes_on(&handle.node, &within)) {
+            Some(Ok(true)) => Outcome::Ready(Ok(())),
+            Some(Err(error)) => Outcome::Ready(Err(error)),
+            Some(Ok(false)) | None => self.barrier(&handle.node, true),
         }
     }
 
     /// fsync of a directory: waits for all that happened before it.
-    pub fn fsyncdir(self: &Arc<Self>, _ino: Ino) -> Outcome<()> {
+    pub fn fsyncdir(self: &Arc<Self>, caller: Caller, _ino: Ino) -> Outcome<()> {
+        let within = self.batches_of(caller);
         match self.alive() {
+            Ok(()) if within.with_fsync() && within.take(None) => Outcome::Ready(Ok(())),
             Ok(()) => self.wait_for(self.journal.last_seq()),
             Err(error) => Outcome::Ready(Err(error)),
         }
     }
 
-    fn flush_now(self: &Arc<Self>, fh: Fh, ino: Ino) -> Result<Outcome<()>> {
+    fn flush_now(self: &Arc<Self>, caller: Caller, fh: Fh, ino: Ino) -> Result<Outcome<()>> {
         let handle = self.handle(fh)?;
         self.alive()?;
         if self.writer.is_none() || handle.file.is_orphan() {
+            return Ok(Outcome::Ready(Ok(())));
+        }
+        let within = self.batches_of(caller);
+        if within.any() && self.goes_on(&handle.node, &within)? {
             return Ok(Outcome::Ready(Ok(())));
         }
         let waits = self.level_at(Place::Inode(ino))? != Durability::Fsync;
@@ -59,8 +72,26 @@ impl Session {
         Ok(Outcome::Ready(Ok(())))
     }
 
+    /// Captures a file whose caller's batches wait in its place; `false` where they have ended meanwhile. What takes
+    /// time is left to the last close, and to their ends.
+    fn goes_on(self: &Arc<Self>, node: &Arc<Node>, within: &Within) -> Result<bool> {
+        let late = match self.capture(node)? {
+            Captured::Rows(_) => None,
+            Captured::Later => {
+                node.file.unhurried.store(true, Ordering::Release);
+                Some(node.ino)
+            }
+        };
+        let goes_on = within.take(late);
+        if let (true, Some(writer)) = (goes_on, &self.writer) {
+            writer.committer.kick(self.unhurried());
+        }
+        Ok(goes_on)
+    }
+
     /// Captures a file and waits for its commit; with `all`, for all that happened before too.
     pub(super) fn barrier(self: &Arc<Self>, node: &Arc<Node>, all: bool) -> Outcome<()> {
+        node.file.unhurried.store(false, Ordering::Release);
         match self.capture(node) {
             Err(error) => Outcome::Ready(Err(error)),
             Ok(Captured::Rows(seq)) => {

@@ -11,6 +11,7 @@ use crate::log::ids::Ino;
 use crate::log::row::{InodeRow, Key, Record, Time};
 use crate::log::source::{LocalKind, Seq};
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -147,6 +148,14 @@ impl Session {
         ended.into_iter().collect::<Result<Vec<Seq>>>().map(drop)
     }
 
+    /// Captures these files, as far as they are changed.
+    pub(in crate::session) async fn capture_these(self: &Arc<Self>, inos: HashSet<Ino>) -> Result<()> {
+        let changed = self.changed_nodes().into_iter().filter(|node| inos.contains(&node.ino));
+        let all = changed.map(|node| async move { self.captured(&node).await });
+        let ended = futures::future::join_all(all).await;
+        ended.into_iter().try_for_each(|captured| captured.map(drop))
+    }
+
     /// Where the disk is full, evicts clean content until the journal has its space again.
     async fn free_disk(self: &Arc<Self>) -> Result<()> {
         if self.journal.failure().is_none_or(|error| error.kind != LocalKind::Full) {
@@ -201,11 +210,16 @@ impl Session {
 
     /// Starts a capture that nobody waits for, and its commit.
     pub(super) fn capture_unwaited(self: &Arc<Self>, node: &Arc<Node>) -> Result<()> {
+        // Looked at first: the capture takes it, and may be done at once.
+        let unhurried = node.file.unhurried.load(Ordering::Acquire);
         if let Captured::Later = self.capture(node)? {
             drop(self.drive(node));
         }
         if let Some(writer) = &self.writer {
-            writer.committer.kick(self.kick_delay(Durability::Close));
+            writer.committer.kick(match unhurried {
+                true => self.unhurried(),
+                false => self.kick_delay(Durability::Close),
+            });
         }
         Ok(())
     }
@@ -304,7 +318,8 @@ impl Session {
                     self.apply_capture(node, capture, placed)?;
                     *self.data.stalled.lock() = None;
                     if let Some(writer) = &self.writer {
-                        writer.committer.kick(Duration::ZERO);
+                        let unhurried = node.file.unhurried.swap(false, Ordering::AcqRel);
+                        writer.committer.kick(if unhurried { self.unhurried() } else { Duration::ZERO });
                     }
                     Ok(())
                 }
@@ -344,7 +359,11 @@ impl Session {
         placed: &Placed,
         mtime: Time,
     ) -> Result<()> {
-        let replaced = placed.replace(|range| self.journal.extents(ino, range))?;
+        let blank = self.nodes.get(ino).is_some_and(|node| node.file.blank.swap(false, Ordering::AcqRel));
+        let replaced = placed.replace(|range| match blank {
+            true => Ok(Vec::new()),
+            false => self.journal.extents(ino, range),
+        })?;
         for (offset, extent) in &replaced.changes {
             let key = Key::Extent { ino, offset: *offset };
             change.record(match extent {

@@ -64,7 +64,7 @@ impl Session {
                 Some(done) => done,
                 None => session.copy_bytes(&wanted).await?,
             };
-            session.after_write(&wanted.target, done).get().await
+            session.after_write(caller, &wanted.target, done).get().await
         }))
     }
 

@@ -101,21 +101,40 @@ impl Session {
         });
         match changed {
             Err(error) => Outcome::Ready(Err(error)),
-            Ok(handle) => self.after_write(&handle, ()),
+            Ok(handle) => self.after_write(caller, &handle, ()),
         }
     }
 
     /// The next data (`hole` false) or hole from `offset` on; ENXIO at or past the end.
-    pub fn seek(&self, ino: Ino, offset: u64, hole: bool) -> Result<u64> {
-        self.alive()?;
+    pub fn seek(self: &Arc<Self>, ino: Ino, offset: u64, hole: bool) -> Outcome<u64> {
         let node = self.nodes.hold(ino);
-        let found = self.file_of(&node)?.seek(offset, hole)?;
+        if !node.file.modes.lock().may_hide_content() {
+            return Outcome::Ready(self.seek_now(&node, offset, hole));
+        }
+        // A page that is to be forgotten is written back first; the kernel does not do so by itself for a seek.
+        self.invalidate.push(Invalidation::Inode(ino));
+        let session = self.clone();
+        Outcome::Later(Box::pin(async move {
+            session.invalidated().await;
+            session.seek_now(&node, offset, hole)
+        }))
+    }
+
+    fn seek_now(&self, node: &Node, offset: u64, hole: bool) -> Result<u64> {
+        self.alive()?;
+        let found = self.file_of(node)?.seek(offset, hole)?;
         found.ok_or(SessionError::Errno(libc::ENXIO))
     }
 
     /// Sets a regular file's length (its permission is checked, its set-id bits are cleared by the caller).
     /// Under the level `sync` the answer waits.
-    pub(in crate::session) fn set_size(self: &Arc<Self>, ino: Ino, fh: Option<Fh>, size: u64) -> Outcome<()> {
+    pub(in crate::session) fn set_size(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: Ino,
+        fh: Option<Fh>,
+        size: u64,
+    ) -> Outcome<()> {
         let node = self.nodes.hold(ino);
         let resized = self.file_of(&node).and_then(|file| {
             file.truncate(size, now())?;
@@ -124,7 +143,10 @@ impl Session {
         if let Err(error) = resized {
             return Outcome::Ready(Err(error));
         }
-        if self.options.durability == Durability::Sync && !node.is_orphan() {
+        let goes_on = self.batches_of(caller).take(Some(ino));
+        if goes_on {
+            node.file.unhurried.store(true, Ordering::Release);
+        } else if self.options.durability == Durability::Sync && !node.is_orphan() {
             return self.barrier(&node, false);
         }
         // Without an open, no close follows that would capture it.
@@ -200,7 +222,7 @@ impl Session {
         match written() {
             Err(error) => Outcome::Ready(Err(error)),
             // A request is at most a few MiB.
-            Ok(()) => self.after_write(handle, data.len() as u32),
+            Ok(()) => self.after_write(caller, handle, data.len() as u32),
         }
     }
 
@@ -229,14 +251,18 @@ impl Session {
         Ok(())
     }
 
-    /// The answer to a write: waits where each write waits.
+    /// The answer to a caller's write: waits where each write waits.
     pub(super) fn after_write<T: Send + 'static>(
         self: &Arc<Self>,
+        caller: Caller,
         handle: &Arc<Handle>,
         value: T,
     ) -> Outcome<T> {
         let waits = self.each_write_waits(handle.flags);
         if handle.file.is_orphan() {
+            return Outcome::Ready(Ok(value));
+        }
+        if (waits || self.options.commit_interval.is_zero()) && self.write_goes_on(caller, handle) {
             return Outcome::Ready(Ok(value));
         }
         if !waits {
@@ -253,7 +279,16 @@ impl Session {
         }
     }
 
-    fn is_crowded(&self) -> bool {
+    /// Whether a batch has the caller go on where each write would wait, or start a commit.
+    fn write_goes_on(&self, caller: Caller, handle: &Handle) -> bool {
+        let within = self.batches_of(caller);
+        // Who opened it so asks for the store with each write, as fsync does.
+        let may = within.with_fsync() || (within.any() && !handle.flags.sync);
+        may && within.take(Some(handle.node.ino))
+    }
+
+    /// So much is unstored that writers have to wait.
+    pub(in crate::session) fn is_crowded(&self) -> bool {
         self.data.content.is_crowded(self.journal.uncommitted().bytes)
     }
 

@@ -134,13 +134,24 @@ pub struct Slot {
     /// It is in the list of changed inodes.
     listed: AtomicBool,
     turns: capture::Turns,
+    /// It was last closed in a batch, and its capture is still to come: that starts no commit of its own.
+    unhurried: AtomicBool,
     /// It was seen to have no capabilities, and none were set since.
     bare: AtomicBool,
     /// None of its content lies in plain objects, and never will: only an import makes such an inode.
     owned: AtomicBool,
+    /// It has no extents: it was made since it is in use here.
+    blank: AtomicBool,
 }
 
 impl Slot {
+    /// The inode is being made, and nobody knows it yet: there is nothing of it to be looked for.
+    pub(in crate::session) fn is_made(&self) {
+        self.bare.store(true, Ordering::Release);
+        self.owned.store(true, Ordering::Release);
+        self.blank.store(true, Ordering::Release);
+    }
+
     /// Capabilities were set: a write has to look for them again.
     pub(in crate::session) fn may_have_capability(&self) {
         self.bare.store(false, Ordering::Release);

@@ -4,7 +4,9 @@
 //! - while an inode has an open in passthrough, or may have a writable mapping of its backing file, every open
 //!   of it is in a passthrough mode;
 //! - passthrough begins only on an inode that has no other open, that holds no privilege, and that this mount
-//!   has not seen opened for reading and writing.
+//!   has not seen opened for reading and writing;
+//! - an open that only reads has no page of the kernel's while an open that only writes goes past them: the kernel
+//!   would move the end of a growing file before it drops the page that holds the old one, with zeros behind it.
 
 use super::{Handle, Slot};
 use crate::content::File;
@@ -23,12 +25,22 @@ use std::sync::atomic::Ordering;
 /// Files from this size on are worth passthrough.
 pub(in crate::session) const LARGE: u64 = 8 << 20;
 
+/// Whether what is stored through a mapping of such an open stays in the kernel's pages for a while.
+fn is_storable(mode: IoMode, flags: OpenFlags) -> bool {
+    flags.read && flags.write && matches!(mode, IoMode::Cached { .. })
+}
+
 /// Opens of an inode by the way they travel.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub(super) struct Modes {
     cached: u32,
+    /// Directly, for writing.
     direct: u32,
+    /// Directly, for reading only.
+    direct_reads: u32,
     pass: u32,
+    /// Those of the cached ones that may be mapped to be stored to.
+    storable: u32,
     /// How many there ever were.
     pub begun: u64,
 }
@@ -36,29 +48,37 @@ pub(super) struct Modes {
 impl Modes {
     /// There is no open.
     pub fn is_idle(&self) -> bool {
-        self.cached == 0 && self.direct == 0 && self.pass == 0
+        *self == Modes { begun: self.begun, ..Modes::default() }
     }
 
-    fn begin(&mut self, mode: IoMode) {
-        *self.count(mode) += 1;
+    /// Whether the kernel may have content that it has not written back.
+    pub fn may_hide_content(&self) -> bool {
+        self.storable > 0
+    }
+
+    fn begin(&mut self, mode: IoMode, flags: OpenFlags) {
+        *self.count(mode, flags.write) += 1;
+        self.storable += u32::from(is_storable(mode, flags));
         self.begun += 1;
     }
 
     /// One that was begun is over, unless all are.
-    fn end(&mut self, mode: IoMode) {
-        let count = self.count(mode);
+    fn end(&mut self, mode: IoMode, flags: OpenFlags) {
+        let count = self.count(mode, flags.write);
         *count = count.saturating_sub(1);
+        self.storable = self.storable.saturating_sub(u32::from(is_storable(mode, flags)));
     }
 
     /// The kernel is gone, and its opens with it.
     pub fn end_all(&mut self) {
-        (self.cached, self.direct, self.pass) = (0, 0, 0);
+        *self = Modes { begun: self.begun, ..Modes::default() };
     }
 
-    fn count(&mut self, mode: IoMode) -> &mut u32 {
+    fn count(&mut self, mode: IoMode, write: bool) -> &mut u32 {
         match mode {
             IoMode::Cached { .. } => &mut self.cached,
-            IoMode::Direct => &mut self.direct,
+            IoMode::Direct if write => &mut self.direct,
+            IoMode::Direct => &mut self.direct_reads,
             IoMode::Passthrough | IoMode::PassthroughDirect => &mut self.pass,
         }
     }
@@ -79,6 +99,10 @@ struct Asked {
     whole: bool,
     /// The kernel's pages are as new as the file.
     fresh: bool,
+    /// An open reads through the kernel's pages.
+    has_pages: bool,
+    /// An open writes past the kernel's pages.
+    has_direct: bool,
 }
 
 /// The table of modes.
@@ -96,8 +120,10 @@ fn decide(asked: &Asked) -> IoMode {
     let large = asked.may_pass && asked.size >= LARGE;
     match (read, write) {
         (_, false) if large && asked.whole => IoMode::Passthrough,
+        (_, false) if asked.has_direct => IoMode::Direct,
         (_, false) | (true, true) => IoMode::Cached { keep: asked.fresh },
         (false, true) if large && rewrites => IoMode::Passthrough,
+        (false, true) if asked.has_pages => IoMode::Cached { keep: asked.fresh },
         (false, true) => IoMode::Direct,
     }
 }
@@ -119,12 +145,10 @@ impl Session {
     /// was written.
     pub(in crate::session) fn open_created(
         self: &Arc<Self>,
-        _caller: Caller,
-        ino: Ino,
+        node: Use,
         flags: OpenFlags,
         seq: Seq,
     ) -> Result<Opened> {
-        let node = self.nodes.hold(ino);
         let file = self.file_of(&node)?;
         file.made_by(seq);
         let mode = match flags.write && !flags.read {
@@ -132,9 +156,9 @@ impl Session {
             false => IoMode::Cached { keep: false },
         };
         if flags.read && flags.write {
-            self.data.saw_read_write(ino);
+            self.data.saw_read_write(node.ino);
         }
-        node.file.modes.lock().begin(mode);
+        node.file.modes.lock().begin(mode, flags);
         Ok(self.opened(node, file, flags, mode))
     }
 
@@ -157,12 +181,12 @@ impl Session {
         };
         {
             let mut modes = handle.node.file.modes.lock();
-            modes.end(handle.mode);
+            modes.end(handle.mode, handle.flags);
             // Another open has its backing file: modes must not be mixed.
             if modes.pass > 0 {
                 return Err(SessionError::Errno(libc::EIO));
             }
-            modes.begin(mode);
+            modes.begin(mode, handle.flags);
         }
         handle.file.compare()?;
         handle.file.leave_backing();
@@ -173,7 +197,7 @@ impl Session {
     /// The last reference to an open is gone: what it changed starts a commit that nobody waits for.
     pub fn release(self: &Arc<Self>, fh: Fh) {
         let Some(handle) = self.data.handles.remove(fh) else { return };
-        handle.node.file.modes.lock().end(handle.mode);
+        handle.node.file.modes.lock().end(handle.mode, handle.flags);
         // The kernel may have forgotten the inode already: another thread may be faster than this one.
         self.forgotten(handle.node.ino);
         if handle.file.is_orphan() || !handle.file.is_changed() {
@@ -194,7 +218,7 @@ impl Session {
         let file = self.file_of(&node)?;
         let mode = self.enter_mode(&node, &file, flags)?;
         if let Err(error) = self.truncate_at_open(caller, &node, &file, flags) {
-            node.file.modes.lock().end(mode);
+            node.file.modes.lock().end(mode, flags);
             return Err(error);
         }
         let passing = matches!(mode, IoMode::Passthrough | IoMode::PassthroughDirect);
@@ -236,9 +260,11 @@ impl Session {
             comes_by: self.each_write_waits(flags) || self.quota().is_some(),
             whole: file.is_whole(),
             fresh: !self.data.stale.lock().contains(&node.ino),
+            has_pages: modes.cached > 0,
+            has_direct: modes.direct > 0,
         };
         let mode = decide(&asked);
-        modes.begin(mode);
+        modes.begin(mode, flags);
         drop(modes);
         if let IoMode::Cached { keep: false } = mode {
             self.data.stale.lock().remove(&node.ino);
@@ -312,7 +338,47 @@ mod tests {
     use crate::session::testing::{BOTH, READ, REWRITE, ROOT, WRITE, large, options};
 
     fn mode(flags: OpenFlags, size: u64, may_pass: bool, must_pass: bool, whole: bool) -> IoMode {
-        decide(&Asked { flags, size, may_pass, must_pass, comes_by: flags.sync, whole, fresh: true })
+        decide(&Asked { flags, size, may_pass, must_pass, comes_by: flags.sync, whole, ..idle() })
+    }
+
+    /// Of a small file that nobody has open.
+    fn idle() -> Asked {
+        Asked {
+            flags: READ,
+            size: 1,
+            may_pass: true,
+            must_pass: false,
+            comes_by: false,
+            whole: true,
+            fresh: true,
+            has_pages: false,
+            has_direct: false,
+        }
+    }
+
+    #[test]
+    fn readers_have_no_pages_beside_a_writer_past_them() {
+        let cached = IoMode::Cached { keep: true };
+        let after_a_reader = |flags| decide(&Asked { flags, may_pass: false, has_pages: true, ..idle() });
+        let after_a_writer = |flags| decide(&Asked { flags, may_pass: false, has_direct: true, ..idle() });
+        for flags in [WRITE, REWRITE, READ, BOTH] {
+            assert_eq!(after_a_reader(flags), cached, "{flags:?}");
+        }
+        for flags in [WRITE, REWRITE, READ] {
+            assert_eq!(after_a_writer(flags), IoMode::Direct, "{flags:?}");
+        }
+        assert_eq!(after_a_writer(BOTH), cached, "it may be mapped to be stored to");
+    }
+
+    #[test]
+    fn direct_readers_alone_are_no_writers() {
+        let mut modes = Modes::default();
+        modes.begin(IoMode::Direct, WRITE);
+        modes.begin(IoMode::Direct, READ);
+        modes.end(IoMode::Direct, WRITE);
+        assert!(modes.direct == 0 && !modes.is_idle());
+        modes.end(IoMode::Direct, READ);
+        assert!(modes.is_idle() && modes.begun == 2);
     }
 
     #[test]
@@ -405,8 +471,7 @@ mod tests {
             comes_by: true,
             may_pass: !must_pass,
             must_pass,
-            whole: true,
-            fresh: true,
+            ..idle()
         };
         assert_eq!(decide(&counted(false)), IoMode::Direct);
         assert_eq!(decide(&counted(true)), IoMode::PassthroughDirect);

@@ -169,7 +169,7 @@ mod tests {
                 };
                 match rng.random_range(0..4) {
                     0 => punch(&session).get().await.expect("punched"),
-                    1 => session.set_size(file.0, Some(file.1), at).get().await.expect("resized"),
+                    1 => session.set_size(ROOT, file.0, Some(file.1), at).get().await.expect("resized"),
                     _ => drop(write(&session, file, at, len as usize).await.expect("written")),
                 }
             }

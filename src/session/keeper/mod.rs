@@ -82,10 +82,12 @@ impl Keeping {
 pub(super) async fn keep(session: Weak<Session>, lease: Arc<Lease>, progress: watch::Receiver<Progress>) {
     let mut hold = lease.watch();
     tokio::select! {
+        biased;
         _ = hold.wait_for(|hold| hold.error().is_some()) => {}
         () = clean_up(&session) => {}
     }
     tokio::select! {
+        biased;
         _ = hold.wait_for(|hold| hold.error().is_some()) => {}
         () = run(session, progress) => {}
     }
@@ -126,6 +128,7 @@ async fn run(session: Weak<Session>, mut progress: watch::Receiver<Progress>) {
         };
         let changed = match next {
             Next::At(at) => tokio::select! {
+                biased;
                 () = sleep_until(at) => true,
                 changed = progress.changed() => changed.is_ok(),
             },

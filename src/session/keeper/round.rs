@@ -2,6 +2,7 @@
 
 use super::Keeping;
 use crate::log::LogError;
+use crate::log::blocking::aside;
 use crate::log::checkpoint::{self, Name};
 use crate::log::collect::{self, Sweep};
 use crate::log::ids::{Blob, Slot};
@@ -158,7 +159,9 @@ impl Session {
         if let Some((image, size)) = newest {
             (keeping.image, keeping.image_size) = (image.slot, *size);
         }
-        let image = keeping.is_image_due(&self.options.keep, &progress);
+        let images = listed.iter().filter(|(name, _)| name.base.is_none()).count();
+        let image = keeping.is_image_due(&self.options.keep, &progress)
+            || (images == 1 && keeping.is_second_image_due(&progress));
         let session = writer.lease.session();
         let made = checkpoint::run(&self.store, &committed, session, &listed, image).await?;
         let mut names: Vec<Name> = listed.into_iter().map(|(name, _)| name).collect();
@@ -188,7 +191,7 @@ impl Session {
         &self,
         question: impl FnOnce() -> Result<T, LocalError> + Send + 'static,
     ) -> Result<T, LogError> {
-        let answer = self.runtime.spawn_blocking(question).await;
+        let answer = aside(question).await;
         Ok(answer.map_err(|e| LocalError::failed(format!("asking the journal: {e}")))??)
     }
 }

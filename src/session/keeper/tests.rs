@@ -266,6 +266,38 @@ async fn die(from: &Path, files: &Files, death: Death) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_two_checkpoints_the_content_is_there_once() {
+    let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut options = options(cache.path(), Duration::from_secs(20));
+    // By its weight alone, no image would be due after the first.
+    options.keep.image = u64::MAX;
+    let session = mount(Arc::new(DirStore::new(dir.path())), options, cache).await;
+    let mut files = Files::new();
+    for n in 0..40 {
+        files.insert(format!("f{n}"), noise(n, 50_000));
+        session.put(&format!("f{n}"), &files[&format!("f{n}")]).await.unwrap();
+    }
+    let mut kinds = Vec::new();
+    for n in 0..3 {
+        session.round().await.unwrap();
+        let listed = crate::log::checkpoint::list(session.session.store.as_ref()).await.unwrap();
+        let newest = listed.iter().max_by_key(|name| (name.slot, name.base.is_none())).unwrap();
+        kinds.push(newest.base.is_none());
+        files.insert(format!("more{n}"), noise(n, 100));
+        session.put(&format!("more{n}"), &files[&format!("more{n}")]).await.unwrap();
+    }
+    assert_eq!(kinds, [true, true, false], "which are images");
+    session.sweep().await.unwrap();
+    let held: u64 =
+        session.session.store.list("", None, 1000).await.unwrap().objects.iter().map(|o| o.size).sum();
+    let content: usize = files.values().map(Vec::len).sum();
+    assert!(held < content as u64 * 11 / 10, "{held} bytes in the store for {content} of content");
+    let _cache = session.kill().await;
+    let elsewhere = mount_dir(dir.path()).await;
+    elsewhere.must_hold(&files, "on another machine").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_wherever_it_dies() {
     let (dir, files) = prepared().await;
     let all = std::env::var_os("CWDFS_TEST_FULL").is_some();

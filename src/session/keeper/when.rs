@@ -87,6 +87,13 @@ impl Keeping {
         let log = progress.bytes.saturating_sub(self.image_bytes);
         log.saturating_add(slots.saturating_mul(SLOT_FOR_IMAGE)) >= self.image_size.max(options.image)
     }
+
+    /// Whether the log, which is kept from its beginning as long as there is only one image, weighs as much as the
+    /// second one that lets go of it.
+    pub(super) fn is_second_image_due(&self, progress: &Progress) -> bool {
+        let inherited = self.inherited.0.saturating_mul(SLOT_FOR_IMAGE);
+        progress.bytes.saturating_add(inherited) >= self.image_size
+    }
 }
 
 #[cfg(test)]
@@ -153,5 +160,7 @@ mod tests {
         keeping.image_size = 64 << 20;
         assert!(!keeping.is_image_due(&options, &progress(356, 48 << 20)));
         assert!(keeping.is_image_due(&options, &progress(356, 60 << 20)));
+        assert!(!keeping.is_second_image_due(&progress(356, 62 << 20)));
+        assert!(keeping.is_second_image_due(&progress(356, 63 << 20)), "100 slots are from earlier mounts");
     }
 }

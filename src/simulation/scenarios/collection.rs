@@ -9,12 +9,33 @@ use crate::simulation::faults::Fault;
 use crate::simulation::keep::GRACE;
 use crate::simulation::process::Process;
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 async fn sweep(stage: &Stage, process: &Process) {
     stage.after(GRACE.as_secs() + 1).await;
     if let Err(error) = process.sweep(GRACE).await {
         stage.world.note(format_args!("{}: {error}", process.life.host.name));
     }
+}
+
+/// A machine that begins to mount the session.
+fn newcomer(stage: Stage) -> (Arc<Stage>, JoinHandle<Arc<Process>>) {
+    let (host, dir, stage) = (stage.host("new"), stage.disks.blank(), Arc::new(stage));
+    let mounting = tokio::spawn({
+        let stage = stage.clone();
+        async move { stage.mount_on(&host, &dir, AT_ONCE).await }
+    });
+    (stage, mounting)
+}
+
+/// The newcomer has mounted and writes; its predecessor is gone, and the story ends.
+async fn goes_on(stage: &Stage, mounting: JoinHandle<Arc<Process>>, old: &Process) {
+    match mounting.await {
+        Ok(new) => stage.commits(&new, 2).await,
+        Err(died) => stage.world.violate(died.to_string()),
+    }
+    old.life.die();
+    stage.end().await;
 }
 
 /// (1) The successor has taken the lease and loads slowly, while its predecessor, whose clock stands, still shortens
@@ -26,12 +47,7 @@ fn taking_the_lease_freezes_the_floor() {
         stage.shorten(&old, 3, true).await;
         old.life.host.clock.stand();
         let gate = stage.hold("new", "get", keys::CHECKPOINT);
-        let (host, dir) = (stage.host("new"), stage.disks.blank());
-        let stage = Arc::new(stage);
-        let mounting = tokio::spawn({
-            let stage = stage.clone();
-            async move { stage.mount_on(&host, &dir, AT_ONCE).await }
-        });
+        let (stage, mounting) = newcomer(stage);
         stage.after(1).await;
         for _ in 0..3 {
             // It is refused as soon as it is known here that the lease has gone.
@@ -41,12 +57,7 @@ fn taking_the_lease_freezes_the_floor() {
         }
         sweep(&stage, &old).await;
         gate.open();
-        match mounting.await {
-            Ok(new) => stage.commits(&new, 2).await,
-            Err(died) => stage.world.violate(died.to_string()),
-        }
-        old.life.die();
-        stage.end().await;
+        goes_on(&stage, mounting, &old).await;
     });
 }
 
@@ -57,22 +68,12 @@ fn checkpoints_are_listed_under_the_lease() {
         let old = stage.mount("old", AT_ONCE).await;
         stage.shorten(&old, 3, false).await;
         let gate = stage.hold("new", "put", keys::LEASE);
-        let (host, dir) = (stage.host("new"), stage.disks.blank());
-        let stage = Arc::new(stage);
-        let mounting = tokio::spawn({
-            let stage = stage.clone();
-            async move { stage.mount_on(&host, &dir, AT_ONCE).await }
-        });
+        let (stage, mounting) = newcomer(stage);
         stage.after(1).await;
         stage.shorten(&old, 3, true).await;
         sweep(&stage, &old).await;
         gate.open();
-        match mounting.await {
-            Ok(new) => stage.commits(&new, 2).await,
-            Err(died) => stage.world.violate(died.to_string()),
-        }
-        old.life.die();
-        stage.end().await;
+        goes_on(&stage, mounting, &old).await;
     });
 }
 

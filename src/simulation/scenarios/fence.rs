@@ -22,9 +22,7 @@ async fn pipeline(stage: &Stage, process: &Arc<Process>, count: u32) {
 #[test]
 fn collection_does_not_reopen_the_fence() {
     prove(Rule::SealsStay, |stage| async move {
-        let old = stage.mount("old", AT_ONCE).await;
-        stage.commits(&old, 3).await;
-        let gate = stage.hold("old", "put", keys::LOG);
+        let (old, gate) = stage.stalled(AT_ONCE).await;
         let (seq, step) = stage.change(&old);
         old.spawn_wait(seq, step);
         stage.after(1).await;
@@ -33,10 +31,7 @@ fn collection_does_not_reopen_the_fence() {
         stage.shorten(&new, 4, true).await;
         stage.after(21).await;
         drop(new.sweep(crate::simulation::keep::GRACE).await);
-        gate.open();
-        stage.after(30).await;
-        old.life.die();
-        stage.end().await;
+        stage.arrives_late(gate, &old).await;
     });
 }
 
@@ -44,17 +39,12 @@ fn collection_does_not_reopen_the_fence() {
 #[test]
 fn nothing_is_written_before_the_seal() {
     prove(Rule::SealFirst, |stage| async move {
-        let old = stage.mount("old", AT_ONCE).await;
-        stage.commits(&old, 3).await;
-        let gate = stage.hold("old", "put", keys::LOG);
+        let (old, gate) = stage.stalled(AT_ONCE).await;
         pipeline(&stage, &old, 2).await;
         old.life.host.clock.stand();
         let new = stage.mount("new", AT_ONCE).await;
         stage.commits(&new, 2).await;
-        gate.open();
-        stage.after(30).await;
-        old.life.die();
-        stage.end().await;
+        stage.arrives_late(gate, &old).await;
     });
 }
 
@@ -62,17 +52,12 @@ fn nothing_is_written_before_the_seal() {
 #[test]
 fn a_stale_pipeline_does_not_land_inside_the_successors() {
     prove(Rule::SlotOrder, |stage| async move {
-        let old = stage.mount("old", AT_ONCE).await;
-        stage.commits(&old, 3).await;
-        let first = stage.hold("old", "put", keys::LOG);
+        let (old, first) = stage.stalled(AT_ONCE).await;
         pipeline(&stage, &old, 4).await;
         stage.after(1).await;
         let new = stage.mount("new", AT_ONCE).await;
         stage.commits(&new, 4).await;
-        first.open();
-        stage.after(30).await;
-        old.life.die();
-        stage.end().await;
+        stage.arrives_late(first, &old).await;
     });
 }
 
@@ -80,16 +65,11 @@ fn a_stale_pipeline_does_not_land_inside_the_successors() {
 #[test]
 fn each_writer_has_a_log_of_its_own() {
     prove(Rule::OwnEpoch, |stage| async move {
-        let old = stage.mount("old", AT_ONCE).await;
-        stage.commits(&old, 3).await;
-        let gate = stage.hold("old", "put", keys::LOG);
+        let (old, gate) = stage.stalled(AT_ONCE).await;
         pipeline(&stage, &old, 4).await;
         let new = stage.mount("new", AT_ONCE).await;
         stage.commits(&new, 2).await;
-        gate.open();
-        stage.after(30).await;
-        old.life.die();
-        stage.end().await;
+        stage.arrives_late(gate, &old).await;
     });
 }
 

@@ -13,19 +13,14 @@ use std::time::Duration;
 #[test]
 fn a_checkpoint_holds_committed_slots_only() {
     prove(Rule::CommittedWhenLanded, |stage| async move {
-        let old = stage.mount("old", How { in_flight: 1, ..AT_ONCE }).await;
-        stage.commits(&old, 3).await;
-        let gate = stage.hold("old", "put", keys::LOG);
+        let (old, gate) = stage.stalled(How { in_flight: 1, ..AT_ONCE }).await;
         stage.change(&old);
         old.committer.kick(Duration::ZERO);
         stage.after(1).await;
         drop(old.round(false, true).await);
         let new = stage.mount("new", AT_ONCE).await;
         stage.commits(&new, 2).await;
-        gate.open();
-        stage.after(30).await;
-        old.life.die();
-        stage.end().await;
+        stage.arrives_late(gate, &old).await;
     });
 }
 

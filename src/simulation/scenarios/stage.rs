@@ -1,6 +1,7 @@
 //! What the stories are told with: machines by name, requests that are held back, and the same end for all.
 
 use crate::log::LogError;
+use crate::log::ids::keys;
 use crate::log::lease::Succession;
 use crate::log::source::Seq;
 use crate::log::testing::Gate;
@@ -42,6 +43,21 @@ impl Stage {
     /// A process on a new machine, which has the session.
     pub async fn mount(&self, name: &str, how: How) -> Arc<Process> {
         self.mount_on(&self.host(name), &self.disks.blank(), how).await
+    }
+
+    /// A writer with some commits, whose next slots are held back on their way until the gate opens.
+    pub async fn stalled(&self, how: How) -> (Arc<Process>, Gate) {
+        let old = self.mount("old", how).await;
+        self.commits(&old, 3).await;
+        (old, self.hold("old", "put", keys::LOG))
+    }
+
+    /// What was held back arrives after all; a good while later its writer is gone, and the story ends.
+    pub async fn arrives_late(&self, gate: Gate, old: &Process) {
+        gate.open();
+        self.after(30).await;
+        old.life.die();
+        self.end().await;
     }
 
     /// The same, on this machine and disk. One that cannot have the session never returns: that is a violation.

@@ -4,7 +4,7 @@ use super::fail::{Context, Fail, Try};
 use super::files::{Stamp, hidden_folder, open_file, walk};
 use super::note::{Digest, Note};
 use super::place::{Place, odd_name};
-use crate::store::{Condition, ETag, Kind, Object, ObjectMeta};
+use crate::store::{Condition, ETag, Kind, MOST_WHOLE, Object, ObjectMeta};
 use bytes::Bytes;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::Stat;
@@ -148,6 +148,12 @@ impl Found {
 
     /// The bytes, or those of a range, of an object that does not change meanwhile.
     pub fn read(&self, range: Option<Range<u64>>) -> Try<Object> {
+        if range.is_none() && self.stamp.size > MOST_WHOLE {
+            let size = self.stamp.size;
+            let message =
+                format!("the object has {size} bytes: none that is read at once has over {MOST_WHOLE}");
+            return Err(Fail::new(Kind::Invalid, message));
+        }
         let range = clamp(range, self.stamp.size)?;
         let mut body = vec![0; (range.end - range.start) as usize];
         if let Some(file) = &self.file {

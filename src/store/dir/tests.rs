@@ -1,6 +1,7 @@
 //! What the directory store does beyond the conformance suite: what a person sees and does in the directory.
 
 use super::*;
+use crate::store::MOST_WHOLE;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -316,4 +317,14 @@ async fn writers_and_removers_of_one_folder_do_not_lose_objects() {
         task.await.unwrap();
     }
     assert_eq!(keys(&store).await.len(), 16);
+}
+
+#[tokio::test]
+async fn an_object_of_any_size_is_not_read_at_once() {
+    let (dir, store) = fresh();
+    fs::create_dir_all(dir.path().join("session/.cwdfs")).unwrap();
+    fs::File::create(dir.path().join("session/.cwdfs/lease")).unwrap().set_len(MOST_WHOLE + 1).unwrap();
+    let refused = store.get(".cwdfs/lease", None, None).await.unwrap_err();
+    assert!(refused.kind == Kind::Invalid && refused.message.contains("read at once"), "{refused}");
+    assert_eq!(store.get(".cwdfs/lease", Some(5..10), None).await.unwrap().body, vec![0; 5]);
 }

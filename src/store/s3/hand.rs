@@ -3,7 +3,9 @@
 use super::S3Store;
 use crate::store::{Handed, Keys, Kind, ObjectStore, Result, StoreError};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::Client;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the store may take to say whether it takes them.
@@ -33,7 +35,9 @@ impl S3Store {
 
     /// The same store, entered with `credentials`.
     fn with(&self, credentials: Credentials) -> S3Store {
-        let config = self.client.config().to_builder().credentials_provider(credentials).build();
-        self.over(Client::from_conf(config), self.prefix.clone())
+        let source = Arc::new(self.credentials.with(credentials));
+        let provider = Arc::clone(&source) as Arc<dyn ProvideCredentials>;
+        let config = self.client.config().to_builder().credentials_provider(provider).build();
+        self.over(Client::from_conf(config), source, self.prefix.clone())
     }
 }

@@ -26,7 +26,7 @@ const SLOWEST: u64 = 64 << 10;
 const PAUSE: Duration = Duration::from_secs(15);
 
 /// The most that is set aside for a body before its bytes come.
-const TRUSTED: u64 = 64 << 20;
+const TRUSTED: u64 = 8 << 20;
 
 /// Room for requests.
 pub(super) struct Limits {

@@ -7,6 +7,7 @@
 mod connect;
 mod credentials;
 mod extra;
+mod guard;
 mod hand;
 mod limits;
 mod list;
@@ -17,8 +18,8 @@ pub use connect::S3Options;
 pub use extra::{Encryption, Extra};
 
 use super::{
-    Condition, CopyOptions, ETag, Kind, ListPage, Object, ObjectMeta, ObjectStore, Part, PutOptions, Result,
-    StoreError, UploadId,
+    Condition, CopyOptions, ETag, Kind, ListPage, MOST_WHOLE, Object, ObjectMeta, ObjectStore, Part,
+    PutOptions, Result, StoreError, UploadId,
 };
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -30,7 +31,7 @@ use credentials::CredentialSource;
 use futures::StreamExt;
 use limits::{Limits, answer};
 use refusal::Refusal;
-use requests::{content_range, copy_source, fits_xml, headers, length, meta, range_header, written};
+use requests::{copy_source, fits_xml, headers, length, meta, placed, range_header, written};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,16 +75,17 @@ impl S3Store {
 
     /// The store at `folder` below this one's prefix, with the same client.
     pub fn below(&self, folder: &str) -> S3Store {
-        self.over(self.client.clone(), format!("{}{folder}/", self.prefix))
+        let (client, credentials) = (self.client.clone(), Arc::clone(&self.credentials));
+        self.over(client, credentials, format!("{}{folder}/", self.prefix))
     }
 
     /// The store at another prefix, or over another client.
-    fn over(&self, client: Client, prefix: String) -> S3Store {
+    fn over(&self, client: Client, credentials: Arc<CredentialSource>, prefix: String) -> S3Store {
         S3Store {
             client,
             bucket: self.bucket.clone(),
             prefix,
-            credentials: Arc::clone(&self.credentials),
+            credentials,
             server: self.server.clone(),
             limits: Limits::new(),
             single_delete: AtomicBool::new(self.single_delete.load(Ordering::Relaxed)),
@@ -95,6 +97,11 @@ impl S3Store {
         self.credentials.expiry()
     }
 
+    /// Why no new credentials can be had just now, and since when that is known.
+    pub fn credential_trouble(&self) -> Option<(SystemTime, String)> {
+        self.credentials.trouble()
+    }
+
     /// A request that moves `bytes` bytes, of which `upload` are sent.
     async fn ask<T>(
         &self,
@@ -103,15 +110,34 @@ impl S3Store {
         request: impl Future<Output = std::result::Result<T, Refusal>>,
     ) -> Result<T> {
         let _room = self.limits.room(bytes).await;
-        request.await.map_err(|mut refusal| {
-            if matches!(refusal.kind, Kind::Expired | Kind::AccessDenied) {
-                self.credentials.refused();
+        match request.await {
+            Ok(answer) => {
+                self.credentials.taken();
+                Ok(answer)
             }
-            if refusal.status.is_none() && matches!(refusal.kind, Kind::Unavailable | Kind::Timeout) {
-                refusal.message = format!("no answer from {}: {}", self.server, refusal.message);
-            }
-            refusal.of(operation, key)
-        })
+            Err(refusal) => Err(self.understand(refusal).of(operation, key)),
+        }
+    }
+
+    /// What a refusal says of the credentials, and what they say of it.
+    fn understand(&self, mut refusal: Refusal) -> Refusal {
+        // The store took them before: they may be replaced as those that have expired.
+        let over =
+            self.credentials.have_ended() || self.credentials.have_served() && refusal.is_of_unknown_keys();
+        match refusal.kind {
+            Kind::NotFound | Kind::Precondition => self.credentials.taken(),
+            Kind::AccessDenied if over => refusal.kind = Kind::Expired,
+            Kind::AccessDenied => self.credentials.doubted(),
+            _ => {}
+        }
+        if refusal.kind == Kind::Expired && !refusal.unsigned {
+            self.credentials.refused(&refusal.message);
+        }
+        let silent = refusal.status.is_none() && !refusal.unsigned;
+        if silent && matches!(refusal.kind, Kind::Unavailable | Kind::Timeout) {
+            refusal.message = format!("no answer from {}: {}", self.server, refusal.message);
+        }
+        refusal
     }
 
     fn full(&self, key: &str) -> std::result::Result<String, Refusal> {
@@ -135,11 +161,15 @@ impl S3Store {
         let mut found = answer(0, request.send()).await?;
         let declared = length(found.content_length())?;
         let body = std::mem::take(&mut found.body);
-        let placed = found.content_range().and_then(content_range);
+        let placed = placed(found.content_range())?;
         let size = placed.map_or(declared, |(_, size)| size);
         let about = meta(size, found.e_tag(), found.last_modified(), found.metadata())?;
+        if let Some(asked) = if_match.filter(|asked| **asked != about.etag) {
+            let message = format!("asked for the object with the ETag {}, got {}", asked.0, about.etag.0);
+            return Err(Refusal::new(Kind::Precondition, message));
+        }
         let Some(range) = range else {
-            return Ok(Object { body: limits::read(body, declared).await?, meta: about });
+            return whole(body, declared, about).await;
         };
         if range.start >= size {
             return Err(Refusal::new(
@@ -286,6 +316,20 @@ impl S3Store {
             .collect()
             .await
     }
+}
+
+/// The body of a whole object.
+async fn whole(body: ByteStream, declared: u64, meta: ObjectMeta) -> std::result::Result<Object, Refusal> {
+    if declared != meta.size {
+        let message = format!("asked for all of {} bytes, got {declared}", meta.size);
+        return Err(Refusal::new(Kind::Corrupt, message));
+    }
+    if declared > MOST_WHOLE {
+        let message =
+            format!("the object has {declared} bytes: none that is read at once has over {MOST_WHOLE}");
+        return Err(Refusal::new(Kind::Invalid, message));
+    }
+    Ok(Object { body: limits::read(body, declared).await?, meta })
 }
 
 /// With If-Match a missing object is a changed one: AWS answers 404, others 412.

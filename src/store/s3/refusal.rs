@@ -1,10 +1,13 @@
 //! What a failed request means: one place, from the SDK's error to a [`Kind`].
 
+use super::credentials::Lack;
 use crate::store::{Kind, StoreError};
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
+
+/// The most characters of what a store said.
+const WORDS: usize = 1000;
 
 /// A failed request: its kind, and what the store said.
 #[derive(Debug)]
@@ -14,12 +17,14 @@ pub(super) struct Refusal {
     pub code: Option<String>,
     /// The answer's status, where there was one.
     pub status: Option<u16>,
+    /// It was never sent: there were no credentials.
+    pub unsigned: bool,
     pub message: String,
 }
 
 impl Refusal {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Refusal { kind, code: None, status: None, message: message.into() }
+        Refusal { kind, code: None, status: None, unsigned: false, message: message.into() }
     }
 
     /// What one error of an answer to many deletions says.
@@ -27,7 +32,7 @@ impl Refusal {
         let kind = code.and_then(by_code).unwrap_or(Kind::Unavailable);
         let name = code.unwrap_or("no error code");
         let message = format!("{name}: {}", message.unwrap_or("no explanation"));
-        Refusal { kind, code: code.map(str::to_owned), status: None, message }
+        Refusal { code: code.map(str::to_owned), ..Refusal::new(kind, message) }
     }
 
     /// Whether the object, not the bucket or the upload, is missing.
@@ -35,8 +40,13 @@ impl Refusal {
         self.kind == Kind::NotFound && self.code.as_deref() != Some("NoSuchUpload")
     }
 
+    /// Whether the store does not know what it was signed with, or no longer.
+    pub fn is_of_unknown_keys(&self) -> bool {
+        matches!(self.code.as_deref(), Some("InvalidAccessKeyId" | "InvalidToken" | "InvalidSecurity"))
+    }
+
     pub fn of(self, operation: &'static str, key: &str) -> StoreError {
-        StoreError::new(self.kind, operation, key, self.message)
+        StoreError::new(self.kind, operation, key, plain(&self.message))
     }
 }
 
@@ -45,7 +55,19 @@ where
     E: ProvideErrorMetadata + Error + 'static,
 {
     fn from(error: SdkError<E, HttpResponse>) -> Self {
+        if let Some(lack) = lack(&error) {
+            return Refusal { unsigned: true, ..Refusal::new(lack.kind, lack.to_string()) };
+        }
         match &error {
+            // Done, it says, and then what makes no sense: what became of the request is unknown.
+            SdkError::ServiceError(answer)
+                if answer.raw().status().is_success() && answer.err().code().is_none() =>
+            {
+                Refusal::new(
+                    Kind::Unavailable,
+                    format!("the answer makes no sense: {}", causes(answer.err())),
+                )
+            }
             SdkError::ServiceError(answer) => {
                 let status = answer.raw().status().as_u16();
                 let code = answer.err().code().map(str::to_owned);
@@ -56,23 +78,20 @@ where
                 let denied = if denied { "access denied: " } else { "" };
                 let said = said.trim_end_matches('.');
                 let message = format!("{denied}{name} ({status}): {said}{}", advice(name));
-                Refusal { kind, message, code, status: Some(status) }
+                Refusal { code, status: Some(status), ..Refusal::new(kind, message) }
             }
             SdkError::TimeoutError(_) => Refusal::new(Kind::Timeout, causes(&error)),
             SdkError::DispatchFailure(failure) => {
-                let kind = match credentials(&error) {
-                    Some(kind) => kind,
-                    None if failure.is_timeout() => Kind::Timeout,
-                    None if failure.is_user() => Kind::Invalid,
-                    None => Kind::Unavailable,
+                let kind = match failure {
+                    failure if failure.is_timeout() => Kind::Timeout,
+                    failure if failure.is_user() => Kind::Invalid,
+                    _ => Kind::Unavailable,
                 };
-                Refusal::new(kind, unsent(&error))
+                Refusal::new(kind, causes(&error))
             }
             // The answer began and made no sense: whether the request had its effect is unknown.
             SdkError::ResponseError(_) => Refusal::new(Kind::Unavailable, causes(&error)),
-            SdkError::ConstructionFailure(_) => {
-                Refusal::new(credentials(&error).unwrap_or(Kind::Invalid), unsent(&error))
-            }
+            SdkError::ConstructionFailure(_) => Refusal::new(Kind::Invalid, causes(&error)),
             _ => Refusal::new(Kind::Unavailable, causes(&error)),
         }
     }
@@ -158,6 +177,15 @@ fn by_status(status: u16) -> Kind {
     }
 }
 
+/// What a stranger said, as it may go to logs and terminals: not long, and without control characters.
+fn plain(said: &str) -> String {
+    let mut plain: String = said.chars().take(WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if said.chars().nth(WORDS).is_some() {
+        plain.push_str(" ...");
+    }
+    plain
+}
+
 /// What to do about a code whose own words do not say it.
 fn advice(code: &str) -> &'static str {
     match code {
@@ -172,42 +200,10 @@ fn advice(code: &str) -> &'static str {
     }
 }
 
-/// Whether there were no credentials to sign with, or none to be had just now.
-fn credentials(error: &(dyn Error + 'static)) -> Option<Kind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(cause) = error.downcast_ref::<CredentialsError>() {
-            return Some(match cause {
-                CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => {
-                    Kind::Unavailable
-                }
-                _ => Kind::AccessDenied,
-            });
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// The words for a request that was never signed or sent.
-fn unsent(error: &(dyn Error + 'static)) -> String {
-    match credentials(error) {
-        Some(Kind::AccessDenied) => format!(
-            "no credentials were found (set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile): {}",
-            innermost(error)
-        ),
-        Some(_) => format!("credentials cannot be had: {}", causes(error)),
-        None => causes(error),
-    }
-}
-
-/// The first line of the cause of all causes.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string().lines().next().unwrap_or_default().trim_end_matches(". Attempted:").to_owned()
+/// Why there were no credentials to sign with, where that is the cause.
+fn lack<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Lack> {
+    let next = |error: &&'e (dyn Error + 'static)| (*error).source();
+    std::iter::successors(Some(error), next).find_map(|error| error.downcast_ref())
 }
 
 /// An error with all its causes, each said once, on one line.
@@ -227,6 +223,14 @@ fn causes(error: &(dyn Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_store_says_can_be_shown() {
+        let said = format!("gone\u{1b}[2J\n{}", "x".repeat(10 << 20));
+        let told = Refusal::by_code(Some("Odd\u{7}"), Some(&said)).of("delete_many", "k").to_string();
+        assert!(told.contains("gone [2J") && !told.contains(char::is_control), "{told}");
+        assert!(told.len() < 2000);
+    }
 
     #[test]
     fn codes_come_before_statuses() {

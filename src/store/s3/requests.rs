@@ -45,10 +45,16 @@ pub(super) fn range_header(range: &Range<u64>) -> Result<String, Refusal> {
 }
 
 /// First byte and object size of a `Content-Range: bytes 0-9/100`.
-pub(super) fn content_range(header: &str) -> Option<(u64, u64)> {
+fn content_range(header: &str) -> Option<(u64, u64)> {
     let (range, size) = header.strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = range.split_once('-')?;
     Some((start.trim().parse().ok()?, size.trim().parse().ok()?))
+}
+
+/// [`content_range`], where the answer has one: what is not understood may stand for any bytes.
+pub(super) fn placed(header: Option<&str>) -> Result<Option<(u64, u64)>, Refusal> {
+    let unread = |header| Refusal::new(Kind::Corrupt, format!("the answer has the Content-Range {header:?}"));
+    header.map(|header| content_range(header).ok_or_else(|| unread(header))).transpose()
 }
 
 pub(super) fn copy_source(bucket: &str, key: &str) -> String {
@@ -89,10 +95,10 @@ pub(super) fn length(length: Option<i64>) -> Result<u64, Refusal> {
         .ok_or_else(|| Refusal::new(Kind::Corrupt, "the answer has no Content-Length"))
 }
 
-/// A row of a listing, if it is an object below `prefix`.
-pub(super) fn listed(object: &Object, prefix: &str) -> Option<Listed> {
+/// A row of a listing, if it is an object below the store's `prefix` and starts with `asked`.
+pub(super) fn listed(object: &Object, prefix: &str, asked: &str) -> Option<Listed> {
     let key = object.key()?.strip_prefix(prefix).filter(|key| !key.is_empty())?;
-    Some(Listed {
+    key.starts_with(asked).then(|| Listed {
         key: key.to_owned(),
         size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
         etag: etag(object.e_tag().unwrap_or_default()),

@@ -6,7 +6,7 @@
 use crate::log::ids::keys;
 use crate::log::row::{Key, Row, ViewRow, prefix_end};
 use crate::measure::Progress;
-use crate::store::Listed;
+use crate::store::{Listed, Onward};
 use crate::view::error::{Result, ViewError};
 use crate::view::names::place_of;
 use crate::view::settle::{millis, same_second};
@@ -59,10 +59,13 @@ pub(super) async fn list(shared: &Shared) -> Result<(Differences, Counts)> {
     }
     let mut walk = Walk::new(shared)?;
     let progress = Progress::new("list objects");
-    let mut start: Option<String> = None;
+    let (mut start, mut onward): (Option<String>, _) = (None, Onward::default());
     loop {
         let page = shared.store.list("", start.as_deref(), PAGE).await?;
         progress.step(page.objects.len() as u64, 0);
+        if let Some(last) = page.objects.last() {
+            onward.page(shared.store.as_ref(), start.as_deref(), &last.key)?;
+        }
         let mut next = page.objects.last().map(|last| last.key.clone());
         for object in page.objects {
             if object.key.starts_with(keys::ROOT) {

@@ -15,9 +15,10 @@ mod pending;
 
 use super::error::{Result, ViewError};
 use super::names::place_of;
-use super::settle::{Settled, millis, place_outside, settle};
+use super::settle::{Settled, gone, millis, place_outside, settle};
 use super::shared::Shared;
 use crate::log::row::{Key, Record, meta};
+use crate::log::rules::{Rule, holds};
 use crate::measure::Progress;
 use crate::session::outside::Outside;
 use crate::store::Listed;
@@ -137,6 +138,7 @@ impl Importer {
         loop {
             let (began, passing) = (Instant::now(), self.headers_and_pass(pause));
             let passed = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 passed = passing => passed,
             };
@@ -177,7 +179,11 @@ impl Importer {
         }
         // One by one and from the end: a directory comes after what was in it.
         for key in differences.gone.into_keys().rev() {
-            match self.look_at(&key).await {
+            let looked = match holds(Rule::LookBeforeGone) {
+                true => self.look_at(&key).await,
+                false => self.believe_gone(&key).await,
+            };
+            match looked {
                 Ok(settled) => imported.count(settled),
                 Err(error) => {
                     imported.failed += 1;
@@ -219,6 +225,14 @@ impl Importer {
         let _lock = self.shared.keys.lock(key).await;
         let row = self.shared.row(key)?;
         settle(&self.shared, key, row.as_ref()).await
+    }
+
+    /// What the listing says is taken for true; only tests do that.
+    async fn believe_gone(&self, key: &str) -> Result<Settled> {
+        let Ok(place) = place_of(key) else { return Ok(Settled::Hostile) };
+        let _lock = self.shared.keys.lock(key).await;
+        let row = self.shared.row(key)?;
+        gone(&self.shared, key, place.path, row.as_ref()).await
     }
 
     /// Puts a file into the tree by its listing alone.

@@ -35,6 +35,9 @@ impl<'a> Marker<'a> {
 
     /// Marks what changes of these rows concern.
     pub fn changed(&mut self, keys: &[KeyBytes]) -> Result<()> {
+        if self.concerns_nothing()? {
+            return Ok(());
+        }
         let mut inodes = BTreeSet::new();
         for key in keys {
             match Key::decode(key) {
@@ -55,8 +58,18 @@ impl<'a> Marker<'a> {
     /// Compares the whole tree with all rows.
     pub fn everything(&mut self) -> Result<()> {
         self.shared.figures.lock().unpublishable.clear();
-        self.below(Ino::ROOT, b"")?;
+        // Where nothing is published, only what was published or imported before can differ.
+        if self.shared.options.publish {
+            self.below(Ino::ROOT, b"")?;
+        }
         self.rows_below("")
+    }
+
+    /// Nothing is published, and there is no object of which we know: the usual session without a view.
+    fn concerns_nothing(&self) -> Result<bool> {
+        let rows = Key::views("");
+        let any = || self.shared.journal.scan(&rows, prefix_end(&rows).as_deref(), 1);
+        Ok(!self.shared.options.publish && any()?.is_empty())
     }
 
     fn inode(&mut self, ino: Ino) -> Result<()> {
@@ -153,12 +166,15 @@ impl<'a> Marker<'a> {
         if !self.looked_at.insert(key.to_owned()) {
             return Ok(());
         }
-        let (there, row) = (self.tree.at(key)?, self.shared.row(key)?);
-        let publishes = self.shared.options.publishes(key);
-        if shows(row.as_ref(), there.as_ref()) || !publishes && row.is_none() {
+        let (row, publishes) = (self.shared.row(key)?, self.shared.options.publishes(key));
+        if !publishes && row.is_none() {
             return Ok(());
         }
-        let opens = key.ends_with('/') && row.is_none() && there.is_some();
+        let there = self.tree.at(key)?;
+        if shows(row.as_ref(), there.as_ref()) {
+            return Ok(());
+        }
+        let opens = key.ends_with('/') && row.as_ref().is_none_or(ViewRow::is_about_to_be) && there.is_some();
         let bytes = there.filter(|_| publishes).map_or(0, |(_, row)| row.size);
         self.shared.mark(key, bytes, self.delay);
         if opens {
@@ -174,5 +190,42 @@ pub(super) fn shows(row: Option<&ViewRow>, there: Option<&(Ino, InodeRow)>) -> b
         (None, None) => true,
         (Some(row), Some((ino, inode))) => row.ino == *ino && row.version == inode.version,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::log::ids::Ino;
+    use crate::session::Session;
+    use crate::session::api::NewNode;
+    use crate::session::testing::{ROOT, WRITE, options};
+    use crate::store::DirStore;
+    use crate::view::{View, ViewOptions};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// Each mount of a session without a view walked all of its tree, and left the caches full of what nobody asks for.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_session_without_a_view_is_not_walked() {
+        const FILES: u64 = 300;
+        let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let session =
+            Session::start(Arc::new(DirStore::new(dir.path())), options(cache.path())).await.unwrap();
+        for n in 0..FILES {
+            let new = NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
+            let name = format!("f{n}").into_bytes();
+            let made = session.create(ROOT, Ino::ROOT, &name, new, WRITE).get().await.unwrap();
+            session.release(made.1.fh);
+        }
+        session.flush_all(Duration::from_secs(20)).await.unwrap();
+        let before = session.journal.asked();
+        let none = ViewOptions { publish: false, ..ViewOptions::default() };
+        let view = View::start(session.clone(), none).await.unwrap();
+        let shared = &view.active.as_ref().unwrap().shared;
+        assert!(shared.all_marked().await);
+        let asked = session.journal.asked() - before;
+        assert!(asked < FILES / 3, "the database was asked {asked} times about {FILES} files");
+        view.stop().await;
+        assert!(session.close(Duration::from_secs(20)).await.is_clean());
     }
 }

@@ -15,6 +15,7 @@ mod upload;
 use super::error::{Result, ViewError};
 use super::shared::Shared;
 use crate::log::LogError;
+use crate::log::blocking::aside;
 use crate::log::lease::Hold;
 use crate::log::row::{Key, KeyBytes, Record, meta};
 use crate::log::source::CommitSource;
@@ -65,10 +66,11 @@ impl Publisher {
             self.start_due();
             let next = self.next_due();
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 changed = hold.changed() => if changed.is_err() { break },
-                changes = self.changes.recv() => self.take(changes).await,
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => self.finish(done),
+                changes = self.changes.recv() => self.take(changes).await,
                 () = self.shared.wake.notified() => self.take_all().await,
                 () = tokio::time::sleep_until(next) => {
                     if self.shared.compare.load(Ordering::Acquire) {
@@ -162,7 +164,7 @@ impl Publisher {
     /// Runs work on the journal; when that fails, everything is compared a little later.
     async fn blocking(&mut self, work: impl FnOnce() -> Result<()> + Send + 'static) {
         self.moved = true;
-        let failed = match tokio::task::spawn_blocking(work).await {
+        let failed = match aside(work).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
             Err(panicked) => ViewError::Stopped(panicked.to_string()),

@@ -12,6 +12,7 @@ use super::changes::shows;
 use super::upload::upload;
 use crate::log::ids::{Blob, Ino, keys};
 use crate::log::row::{InodeRow, ViewRow};
+use crate::log::rules::{Rule, holds};
 use crate::session::SessionError;
 use crate::session::outside::UNREAD;
 use crate::store::{Condition, ETag, Kind, StoreError};
@@ -20,10 +21,14 @@ use crate::view::import::read_headers;
 use crate::view::settle::{Settled, settle};
 use crate::view::shared::Shared;
 use crate::view::tree::Shown;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// After this many surprises in a row the key waits for its next turn.
 const MAX_STEPS: usize = 8;
+
+/// How long ago we were surely the writer when something is deleted: many deletes share one write of the lease.
+const CONFIRMED: Duration = Duration::from_secs(1);
 
 enum Step {
     Done,
@@ -57,7 +62,7 @@ async fn step(shared: &Shared, key: &str) -> Result<Step> {
     {
         return Ok(Step::Again);
     }
-    if want.is_some() && row.is_none() {
+    if want.is_some() && row.as_ref().is_none_or(ViewRow::is_about_to_be) {
         has_room(shared, key)?;
     }
     match (want, row) {
@@ -136,6 +141,9 @@ async fn free_object(shared: &Shared, key: &str, row: &ViewRow) -> Result<bool> 
             return Ok(true);
         }
     }
+    if !holds(Rule::OwnedBeforeChange) {
+        return Ok(false);
+    }
     match shared.session.own_content(row.ino).await {
         Ok(None) => Ok(false),
         Ok(Some(seq)) => {
@@ -144,8 +152,9 @@ async fn free_object(shared: &Shared, key: &str, row: &ViewRow) -> Result<bool> 
         }
         // It is another one by now: what that means is settled first.
         Err(SessionError::Store(error)) if is_gone(&error) && error.key == key => {
-            settle(shared, key, Some(row)).await?;
-            Ok(true)
+            let settled = settle(shared, key, Some(row)).await?;
+            // As its row says: what the file had of an older one is gone, and there is nothing to wait for.
+            Ok(settled != Settled::Unchanged)
         }
         Err(SessionError::Store(error)) if is_gone(&error) => Ok(false),
         Err(error) => Err(error.into()),
@@ -162,12 +171,16 @@ async fn write(shared: &Shared, key: &str, shown: &Shown, row: Option<&ViewRow>)
     }
     let row = row.filter(|row| !row.is_about_to_be());
     // Objects without bytes share one ETag: look whether it is still ours.
-    if let Some(row) = row.filter(|row| row.size == 0)
+    if let Some(row) = row.filter(|row| row.size == 0 && holds(Rule::EmptyByHeaders))
         && settle(shared, key, Some(row)).await? != Settled::Unchanged
     {
         return Ok(Step::Again);
     }
-    let condition = row.map_or(Condition::Absent, |row| Condition::Match(ETag(row.etag.clone())));
+    let condition = match row {
+        _ if !holds(Rule::WrittenIfKnown) => Condition::None,
+        Some(row) => Condition::Match(ETag(row.etag.clone())),
+        None => Condition::Absent,
+    };
     let written = match upload(shared, key, shown, condition).await {
         Err(ViewError::Store(error)) if error.is_precondition() && is_implied(shared, key, row).await? => {
             upload(shared, key, shown, Condition::None).await
@@ -255,6 +268,10 @@ async fn remove(shared: &Shared, key: &str, row: &ViewRow) -> Result<Step> {
         true => Condition::Match(ETag(row.etag.clone())),
         false => Condition::None,
     };
+    // A successor may have put the same bytes there again, and what a DELETE leaves tells nobody whose it was.
+    if holds(Rule::DeletedByTheWriter) {
+        shared.lease.confirm_within(CONFIRMED).await?;
+    }
     let (only, sent) = (shared.note_delete(key), Instant::now());
     let deleted = shared.store.delete(key, &condition).await;
     let answered = match &deleted {

@@ -119,6 +119,7 @@ fn a_query_about_what_there_is_not_would_be_found() {
 fn every_metric_that_tells_of_trouble_is_on_the_dashboard_or_in_a_rule() {
     let all: String = queries(&dashboard()).into_iter().map(|(_, query)| query).chain(rules()).collect();
     let elsewhere = [
+        "cwdfs_batches_total",
         "cwdfs_mount_info",
         "cwdfs_mount_time_seconds",
         "cwdfs_last_commit_time_seconds",

@@ -10,6 +10,8 @@ fn environment(both: &Beside<'_>) {
     both.set("CARGO_HOME", installed("cargo"));
     both.set("CARGO_NET_OFFLINE", "true");
     both.set("CARGO_TERM_COLOR", "never");
+    // The lines of its tests come in one order.
+    both.set("RUST_TEST_THREADS", "1");
     both.set("FEATURES", if full() { "--features full" } else { "" });
     // Where rustup has the toolchain, as HOME is another here.
     let home = std::env::home_dir().unwrap_or_default();

@@ -166,7 +166,10 @@ fn pnpm_links_from_a_store_in_the_mount() {
 fn yarn_installs_and_checks() {
     // It asks for its umask again and again, which sets it to 0 for a moment, for its other threads as well: what
     // these make then has another mode. So it is 0 all the time.
-    let install = |more: &str| format!("umask 0; quietly $YARN install --cache-folder .yarn {more}");
+    // Its network is this machine, which may have much else to do: half a minute without a byte is no failure.
+    let patient = "--network-timeout 600000";
+    let install =
+        |more: &str| format!("umask 0; quietly $YARN install {patient} --cache-folder .yarn {more}");
     let again = format!("rm -rf node_modules\n{}", install("--offline --frozen-lockfile"));
     let check = "quietly $YARN check --integrity && quietly $YARN check --verify-tree";
     // The programs of other systems, which are not in its cache, and which it would ask for.

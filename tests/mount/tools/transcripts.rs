@@ -6,6 +6,7 @@ use crate::support::{World, full};
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -68,6 +69,51 @@ fn check(path: &Path) -> usize {
         assert_eq!(seen, line(n));
     }
     text.lines().count()
+}
+
+/// Reads the end of a file again and again, and says how often. There is no NUL in what was appended.
+fn watch_end(file: &File, ended: &AtomicBool) -> usize {
+    let mut looks = 0;
+    let mut page = [0; 4096];
+    while !ended.load(Ordering::SeqCst) {
+        let size = file.metadata().expect("its size").len();
+        let read = file.read_at(&mut page, size.saturating_sub(64)).expect("read the end");
+        let nul = page[..read].iter().position(|byte| *byte == 0);
+        assert_eq!(nul, None, "a NUL in the {read} bytes before the end, of {size} in all");
+        looks += 1;
+    }
+    looks
+}
+
+/// Appends to a file while others watch its end; who opens it first makes a difference to how they travel.
+fn append_watched(path: &Path, writer_first: bool) {
+    File::create(path).expect("create");
+    let open = || OpenOptions::new().append(true).open(path).expect("open to append");
+    let early = writer_first.then(open);
+    let readers: Vec<_> = (0..4).map(|_| File::open(path).expect("open to read")).collect();
+    let mut writer = early.unwrap_or_else(open);
+    let until = Instant::now() + Duration::from_secs(if full() { 60 } else { 4 });
+    let (ended, mut appended) = (AtomicBool::new(false), 0);
+    let looks: Vec<usize> = thread::scope(|scope| {
+        let watching: Vec<_> =
+            readers.iter().map(|reader| scope.spawn(|| watch_end(reader, &ended))).collect();
+        while Instant::now() < until && watching.iter().all(|reader| !reader.is_finished()) {
+            writer.write_all(b"a line of thirty-two characters\n").expect("append");
+            appended += 1;
+        }
+        ended.store(true, Ordering::SeqCst);
+        watching.into_iter().map(|reader| reader.join().expect("a reader")).collect()
+    });
+    assert!(appended > 100 && looks.iter().all(|n| *n > 100), "{appended} appended, {looks:?} looks");
+}
+
+#[test]
+fn whoever_reads_the_end_of_a_growing_file_sees_what_was_appended() {
+    let world = World::new("growing");
+    let mount = world.host("a").mount(&["--durability", "fsync"]);
+    append_watched(&mount.path("written-first"), true);
+    append_watched(&mount.path("read-first"), false);
+    mount.unmount();
 }
 
 #[test]

@@ -86,6 +86,22 @@ fn holes_show_while_the_kernel_reads_the_file_by_itself() {
 }
 
 #[test]
+fn data_that_was_stored_through_a_mapping_is_found_by_seek() {
+    let store =
+        |meanwhile| Store { map: 0, at: 5000, len: 5000, fill: 9, meanwhile: Some(Box::new(meanwhile)) };
+    again(
+        "twin-mapped-data",
+        &[
+            open(0, "f"),
+            by(0, Ftruncate { fd: 0, size: 1 << 20 }),
+            by(0, Map { map: 0, fd: 0, page: 70, pages: 4, write: true }),
+            by(0, store(Seek { fd: 0, to: 0, whence: libc::SEEK_DATA })),
+            by(0, store(Seek { fd: 0, to: 290_000, whence: libc::SEEK_HOLE })),
+        ],
+    );
+}
+
+#[test]
 fn a_listing_from_a_moved_directory_goes_on_where_it_was() {
     let change = Rename { from: at("e"), to: at("g"), flags: 0 };
     let directory = libc::O_RDONLY | libc::O_DIRECTORY;

@@ -68,9 +68,16 @@ impl Exchange<'_> {
             };
             return refuse(self.client, request, (status, reason), code).map(|()| true);
         }
+        let raw = match self.shared.admit(head) {
+            Ok(raw) => raw,
+            Err((status, code)) => {
+                self.fate = Fate::Refused(status);
+                return refuse(self.client, request, (status, "Refused"), code).map(|()| true);
+            }
+        };
         let (to, from) = connected(self.shared, upstream)?;
         self.fate = Fate::AnswerLost;
-        to.write_all(&head.raw)?;
+        to.write_all(&raw)?;
         to.write_all(&body)?;
         let answer = loop {
             let answer = http::read_head(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -13,10 +13,12 @@
 #![allow(dead_code)]
 
 mod connection;
+mod guard;
 pub mod http;
 mod pace;
 mod request;
 
+pub use guard::Issued;
 pub use request::{Kind, Request};
 
 use pace::Pace;
@@ -96,6 +98,13 @@ struct Rule {
     act: Act,
 }
 
+/// What is asked of requests, and who sends them on.
+struct Guard {
+    issued: Vec<Issued>,
+    /// The key that the store knows, and its secret.
+    real: (&'static str, &'static str),
+}
+
 #[derive(Default)]
 struct State {
     delay: Duration,
@@ -106,6 +115,7 @@ struct State {
     resets: u64,
     held: usize,
     rules: Vec<Rule>,
+    guard: Option<Guard>,
     seen: Vec<Seen>,
 }
 
@@ -204,6 +214,17 @@ impl Relay {
         self.change(|state| state.rules.push(Rule { pick: Box::new(pick), skip: nth - 1, times, act }));
     }
 
+    /// From now on requests are checked: only what is signed with one of these keys, and has its token, goes on, and
+    /// the store gets it signed with `real`.
+    pub fn guard(&self, issued: &[Issued], real: (&'static str, &'static str)) {
+        self.change(|state| state.guard = Some(Guard { issued: issued.to_vec(), real }));
+    }
+
+    /// Undoes [`Relay::guard`].
+    pub fn open(&self) {
+        self.change(|state| state.guard = None);
+    }
+
     /// Forgets all rules.
     pub fn clear_rules(&self) {
         self.change(|state| state.rules.clear());
@@ -298,6 +319,14 @@ impl Drop for Relay {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The head as it goes on to the store; or status and code of the refusal.
+    fn admit(&self, head: &http::Head) -> Result<Vec<u8>, (u16, &'static str)> {
+        match &self.lock().guard {
+            Some(guard) => guard::admit(head, &guard.issued, guard.real),
+            None => Ok(head.raw.clone()),
+        }
     }
 
     fn end_clients(&self) {

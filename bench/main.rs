@@ -1,66 +1,89 @@
-//! First figures of cwdfs, each beside what it has to be compared with in the same run.
+//! Measures cwdfs in its ways beside its limits and its peers, all in the same run; README.md says how.
 //!
-//! Everything runs on a real mount over SeaweedFS behind the relay of the tests, which delays every request
-//! and counts it. A figure whose data was wrong is an error, not a figure.
+//! Everything runs over SeaweedFS behind the relay of the tests, which holds every request and counts it. A figure
+//! whose data was wrong is an error, not a figure.
 
 #[path = "../tests/support/mod.rs"]
 #[allow(dead_code, unused_imports)] // The tests use what the bench does not.
 mod support;
 
+mod args;
+mod bare;
+mod baseline;
+mod client;
+mod goals;
+mod raw;
 mod report;
+mod runner;
+mod sample;
+mod shell;
+mod sources;
+mod systems;
+mod walk;
 mod works;
 
-use report::Report;
-use std::time::Duration;
+use args::{Asked, USAGE};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-/// What the command line asks for.
-pub struct Asked {
-    /// Delay of each request before the store gets it.
-    pub rtt: Duration,
-    /// How many files the memory figure makes.
-    pub files: usize,
-    /// Only works whose name contains this.
-    pub only: Option<String>,
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.first().map(String::as_str) {
+        // The bench runs these itself.
+        Some("bare") => serve_bare(&args[1..]),
+        Some("client") => serve_client(&args[1..]),
+        _ => return measure(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench {}: {error}", args.join(" "));
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn main() {
-    let asked = match parse(std::env::args().skip(1)) {
+fn measure(args: Vec<String>) -> ExitCode {
+    let asked = Asked::parse(args.into_iter());
+    let asked = match asked.and_then(|asked| systems::refuse_unknown(&asked).map(|()| asked)) {
         Ok(asked) => asked,
         Err(what) => {
-            eprintln!("bench: {what}; usage: bench/run [--rtt MS] [--files N] [--only NAME]");
-            std::process::exit(2);
+            eprintln!("bench: {what}; usage: {USAGE}");
+            return ExitCode::from(2);
         }
     };
-    let mut report = Report::new(&asked);
-    for (name, work) in works::ALL {
-        if asked.only.as_deref().is_none_or(|only| name.contains(only)) {
-            eprintln!("-- {name}");
-            work(&asked, &mut report);
+    let results = runner::run(&asked, |so_far| {
+        if let Err(error) = report::save(so_far) {
+            eprintln!("bench: the results cannot be written: {error}");
+        }
+    });
+    match report::save(&results) {
+        Ok(table) => print!("{table}"),
+        Err(error) => {
+            eprintln!("bench: the results cannot be written: {error}");
+            return ExitCode::FAILURE;
         }
     }
-    print!("{}", report.markdown());
-    if let Err(e) = report.save("bench/results/latest.json") {
-        eprintln!("bench: cannot write bench/results/latest.json: {e}");
-        std::process::exit(1);
-    }
+    report::exit(&results)
 }
 
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
-    let mut asked = Asked { rtt: Duration::from_millis(20), files: 100_000, only: None };
+fn serve_bare(args: &[String]) -> std::io::Result<()> {
+    let mut options = bare::Options { passthrough: None, checked: false };
+    let mut args = args.iter();
+    let mountpoint = args.next().ok_or_else(|| std::io::Error::other("no mount point"))?;
     while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
-            // cargo bench adds it.
-            "--bench" => {}
-            "--rtt" => asked.rtt = Duration::from_millis(number(&value()?)?),
-            "--files" => asked.files = number(&value()?)? as usize,
-            "--only" => asked.only = Some(value()?),
-            other => return Err(format!("unknown argument {other}")),
+            "--passthrough" => options.passthrough = args.next().map(PathBuf::from),
+            "--checked" => options.checked = true,
+            other => return Err(std::io::Error::other(format!("unknown argument {other}"))),
         }
     }
-    Ok(asked)
+    // It goes when the bench does, however that ends.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    bare::serve(mountpoint.as_ref(), options)
 }
 
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("{text} is no number"))
+fn serve_client(args: &[String]) -> std::io::Result<()> {
+    let [dir, files] = args else { return Err(std::io::Error::other("not DIRECTORY FILES")) };
+    client::rates::serve(dir.into(), files.parse().map_err(std::io::Error::other)?)
 }

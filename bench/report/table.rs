@@ -1,0 +1,112 @@
+//! The table: each work's measures, each system's figure with its spread and its ratio to the first limit.
+
+use crate::runner::{Results, Row};
+use crate::sample::{Usage, median, span};
+use crate::works;
+use crate::{goals, report};
+use std::fmt::Write;
+
+/// The whole text.
+pub fn markdown(results: &Results) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_all(results, &mut out);
+    out
+}
+
+fn write_all(results: &Results, out: &mut String) -> std::fmt::Result {
+    let asked = &results.asked;
+    writeln!(out, "# Measured\n")?;
+    writeln!(
+        out,
+        "{} run, {:.0} s. The relay holds each request for {} ms. Figures are medians, with the least and the most \
+         of the runs behind them; a ratio is to the first line of its table that has one.\n",
+        if asked.quick { "A quick" } else { "A full" },
+        results.took,
+        asked.rtt.as_millis()
+    )?;
+    write_baseline(results, out)?;
+    write_goals(results, out)?;
+    write_parts(results, out)?;
+    for work in works::ALL {
+        let rows: Vec<_> = results.rows.iter().filter(|row| row.work == work.name).collect();
+        if !rows.is_empty() {
+            writeln!(out, "\n## {}: {}", work.name, work.title)?;
+            write_work(&rows, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_baseline(results: &Results, out: &mut String) -> std::fmt::Result {
+    for (when, baseline) in [("before", Some(results.before)), ("after", results.after)] {
+        let Some(baseline) = baseline else { continue };
+        let (bare, put) = (baseline.bare, baseline.put);
+        writeln!(
+            out,
+            "Baseline {when}: {bare:.0} creates a second on the bare server, {put:.1} ms for a raw PUT without delay."
+        )?;
+    }
+    for why in results.void() {
+        writeln!(out, "\n**VOID: {why}. The figures of this run do not count.**")?;
+    }
+    writeln!(out)
+}
+
+fn write_goals(results: &Results, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "## Goals\n\n| work | goal | | this run |\n|---|---|---|---|")?;
+    for goal in goals::all(results) {
+        writeln!(out, "{}", goal.line())?;
+    }
+    writeln!(out, "\n## Systems\n")
+}
+
+fn write_parts(results: &Results, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "| system | promises, while it is measured |\n|---|---|")?;
+    for part in &results.parts {
+        match &part.absent {
+            Some(why) => writeln!(out, "| {} | absent: {why} |", part.name)?,
+            None => writeln!(out, "| {} | {} |", part.name, part.promise)?,
+        }
+    }
+    Ok(())
+}
+
+fn write_work(rows: &[&Row], out: &mut String) -> std::fmt::Result {
+    let measures = report::measures(rows);
+    writeln!(out, "\n| measure | system | median | least to most | ratio | requests, CPU, memory |")?;
+    writeln!(out, "|---|---|---|---|---|---|")?;
+    for (measure, unit) in measures {
+        let mut first = None;
+        for row in rows {
+            let values = row.values(measure);
+            if values.is_empty() {
+                continue;
+            }
+            let middle = median(&values);
+            let ratio = middle / *first.get_or_insert(middle);
+            let (least, most) = span(&values);
+            let cost = usage(row, measure);
+            let (middle, span) = (unit.show(middle), format!("{} to {}", unit.show(least), unit.show(most)));
+            writeln!(out, "| {measure} | {} | {middle} | {span} | {ratio:.2} | {cost} |", row.system)?;
+        }
+    }
+    for row in rows {
+        let sure = row.samples.last().map(|sample| sample.made_sure.join("; ")).unwrap_or_default();
+        if let Some(error) = &row.error {
+            writeln!(out, "\n**{}: an error, so no figure: {error}**", row.system)?;
+        } else if let Some(cap) = row.capped {
+            writeln!(out, "\n{}: a step did not end within its cap of {cap:.0} s.", row.system)?;
+        } else if !sure.is_empty() {
+            writeln!(out, "\n{}: made sure of {sure}.", row.system)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the last run that counted it cost.
+fn usage(row: &Row, measure: &str) -> String {
+    let mut readings = row.samples.iter().flat_map(|sample| &sample.readings);
+    let last = readings.rfind(|reading| reading.measure == measure);
+    last.and_then(|reading| reading.usage.as_ref()).map(Usage::words).unwrap_or_default()
+}

@@ -11,13 +11,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// An address of the test's that machines with networks of their own reach.
 pub struct Network {
     /// The first three bytes of the addresses.
     net: [u8; 3],
-    machines: AtomicU8,
+    machines: AtomicU16,
 }
 
 /// One machine's piece of network.
@@ -36,7 +36,7 @@ impl Network {
         remove_left_behind();
         // Of the range for providers' own networks, so that no one else's is hidden.
         let net = [100, 64 + rand::random_range(0..64), rand::random_range(0..255)];
-        let network = Network { net, machines: AtomicU8::new(2) };
+        let network = Network { net, machines: AtomicU16::new(0) };
         ip(&format!("addr add {}/32 dev lo", network.address()));
         network
     }
@@ -47,15 +47,21 @@ impl Network {
         Ipv4Addr::new(a, b, c, 1)
     }
 
+    /// The address of machine `n`: of a thousand rounds each may have made one.
+    fn machines_address(&self, n: u16) -> Ipv4Addr {
+        const A_NET: u16 = 250;
+        let [a, b, c] = self.net;
+        Ipv4Addr::new(a, b, c.wrapping_add((n / A_NET) as u8), 2 + (n % A_NET) as u8)
+    }
+
     /// A new machine's piece of network, with its link up.
     pub fn machine(&self) -> Segment {
-        let n = self.machines.fetch_add(1, Ordering::Relaxed);
-        let [a, b, c] = self.net;
+        let address = self.machines_address(self.machines.fetch_add(1, Ordering::Relaxed));
         let pid = std::process::id();
-        static LINKS: AtomicU8 = AtomicU8::new(0);
+        static LINKS: AtomicU16 = AtomicU16::new(0);
         let number = LINKS.fetch_add(1, Ordering::Relaxed);
         let (name, link) = (format!("cwdfs-{pid}-{number}"), format!("cw{pid}n{number}"));
-        let inner = Inner { name, link, address: Ipv4Addr::new(a, b, c, n) };
+        let inner = Inner { name, link, address };
         ip(&format!("netns add {}", inner.name));
         ip(&format!("-n {} link set lo up", inner.name));
         inner.join(self.address());
@@ -158,4 +164,12 @@ fn remove_left_behind() {
 #[track_caller]
 fn ip(args: &str) {
     Ran::of(Command::new("ip").args(args.split(' '))).ok();
+}
+
+#[test]
+fn a_thousand_machines_have_an_address_each_and_none_the_tests() {
+    let network = Network { net: [100, 64, 254], machines: AtomicU16::new(0) };
+    let addresses: std::collections::BTreeSet<_> = (0..1000).map(|n| network.machines_address(n)).collect();
+    assert_eq!(addresses.len(), 1000);
+    assert!(!addresses.contains(&network.address()));
 }

@@ -5,9 +5,13 @@ use crate::log::ids::{Epoch, Slot, keys};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::{self, Kind};
 use crate::store::{self, ObjectStore, list_all};
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 /// The most bytes of a seal; a larger object is none.
 const SEAL: u64 = 1024;
+/// Small objects that are looked at at a time: where writers die often there are hundreds, and one at a time the log
+/// would grow faster than it is collected.
+const PARALLEL: usize = 32;
 
 /// An object of the log.
 #[derive(Debug, Clone, Copy)]
@@ -49,13 +53,12 @@ pub(super) async fn without_seals(
     store: &dyn ObjectStore,
     old: Vec<Old>,
 ) -> Result<Vec<(Epoch, Slot)>, LogError> {
-    let mut segments = Vec::with_capacity(old.len());
-    for object in old {
-        if !object.seal || !holds(Rule::SealsStay) || !is_seal(store, &object).await? {
-            segments.push((object.epoch, object.slot));
-        }
-    }
-    Ok(segments)
+    let look = async |object: Old| {
+        let stays = object.seal && holds(Rule::SealsStay) && is_seal(store, &object).await?;
+        Ok::<_, LogError>((!stays).then_some((object.epoch, object.slot)))
+    };
+    let looked: Vec<_> = stream::iter(old).map(look).buffered(PARALLEL).try_collect().await?;
+    Ok(looked.into_iter().flatten().collect())
 }
 
 /// An object that cannot be read is left alone, like a seal.

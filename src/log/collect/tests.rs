@@ -1,7 +1,12 @@
 //! Which checkpoints stay, and how far the floor may go.
 
 use super::*;
-use crate::log::testing::{Shared, options};
+use crate::log::ids::SessionId;
+use crate::log::segment::{Header, Kind, encode, encode_seal};
+use crate::log::source::Sealed;
+use crate::log::testing::{Chaos, Shared, options};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const EPOCH: Epoch = Epoch { counter: 3, nonce: 7 };
 
@@ -76,4 +81,35 @@ async fn the_floor_rises_by_the_lease_only_and_never_sinks() {
     let fenced = raise_floor(&[image(10), image(30), image(50)], &lease).await;
     assert!(matches!(fenced, Err(LogError::Fenced { .. })), "{fenced:?}");
     assert_eq!(floor().await, Slot(10));
+}
+
+/// What a writer that was succeeded has left, as another machine finds it: hundreds of small objects, one of which is
+/// the seal.
+#[tokio::test(start_paused = true)]
+async fn a_seal_is_found_among_many_segments_in_a_few_round_trips() {
+    const SEGMENTS: u64 = 300;
+    /// Before the effect, and as long again before the answer.
+    const DELAY_MS: u64 = 400;
+    const LONGEST_ANSWER: Duration = Duration::from_millis(2 * DELAY_MS);
+    let shared = Shared::new();
+    let header = |slot, kind| {
+        let (session, wall_ms, committed) = (SessionId(5), 1_700_000_000_000, Slot(0));
+        Header { session, epoch: EPOCH, slot: Slot(slot), wall_ms, label: None, committed, kind }
+    };
+    let ours = Epoch { counter: 4, nonce: 1 };
+    for slot in 1..=SEGMENTS {
+        let empty = Sealed { last_seq: 1, records: vec![], pieces: vec![] };
+        let segment = encode(&header(slot, Kind::Changes), empty).unwrap();
+        shared.set(&keys::segment(EPOCH, Slot(slot)), segment.bytes);
+    }
+    let seal = encode_seal(&header(SEGMENTS + 1, Kind::Seal { successor: ours })).0;
+    shared.set(&keys::segment(EPOCH, Slot(SEGMENTS + 1)), seal);
+    let client = shared.client();
+    client.chaos(Chaos::new(1, DELAY_MS, 0.0));
+    let old = log::up_to(client.as_ref(), ours, Slot(1000)).await.unwrap();
+    let begun = Instant::now();
+    let segments = log::without_seals(client.as_ref(), old).await.unwrap();
+    assert_eq!(segments, (1..=SEGMENTS).map(|slot| (EPOCH, Slot(slot))).collect::<Vec<_>>());
+    let most = LONGEST_ANSWER * 12;
+    assert!(begun.elapsed() < most, "{SEGMENTS} objects were looked at in {:?}", begun.elapsed());
 }

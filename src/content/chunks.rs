@@ -117,6 +117,14 @@ impl Chunks {
 
     /// Keeps a chunk.
     pub fn keep(&self, key: &ChunkKey, bytes: &Bytes) -> Result<(), ContentError> {
+        let kept = self.keep_now(key, bytes);
+        if let Err(ContentError::Full(_)) = &kept {
+            self.budget.disk_is_full();
+        }
+        kept
+    }
+
+    fn keep_now(&self, key: &ChunkKey, bytes: &Bytes) -> Result<(), ContentError> {
         if bytes.len() <= SMALL {
             // A copy, so that it does not hold a larger buffer.
             self.small.insert(key.clone(), Bytes::copy_from_slice(bytes));

@@ -75,7 +75,9 @@ impl Session {
         }
         let left = self.unstored();
         let released = self.end_writer(left.is_nothing() && error.is_none(), rest().max(RELEASE)).await;
-        for ended in [self.close_data(), self.journal.settle().map_err(SessionError::from)] {
+        // Before the content is noted, after which nothing of it may go.
+        let disk = self.free_disk().await;
+        for ended in [disk, self.close_data(), self.journal.settle().map_err(SessionError::from)] {
             error = error.or(ended.err());
         }
         if let Some(lost) = self.lost_error() {

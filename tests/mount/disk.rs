@@ -64,6 +64,34 @@ fn flip(path: &Path, every: usize) {
     file.write_all_at(&bytes, 0).expect("write");
 }
 
+/// The usual case of a small sandbox: its disk is smaller than what the cache may take.
+#[test]
+fn a_disk_smaller_than_the_cache_may_be_holds_what_it_can_and_nobody_sees_an_error() {
+    const FILES: u64 = 40;
+    const BYTES: usize = 3 << 20;
+    let world = World::new("disk-small");
+    let name = |n: u64| format!("f{n:02}");
+    let mount = world.host("a").mount(&[]);
+    for n in 0..FILES {
+        fs::write(mount.path(name(n)), noise(BYTES, n)).expect("write");
+    }
+    mount.flush();
+    mount.unmount();
+    let disk = Disk::ext4(&world.local("small"), "90M");
+    let mount = world.host("b").with_cache(disk.path().join("cache")).mount(&[]);
+    for round in 0..2u64 {
+        for n in 0..FILES {
+            assert!(fs::read(mount.path(name(n))).expect("read") == noise(BYTES, n), "{} is wrong", name(n));
+            let small = format!("small-{round}-{n}");
+            write_closed(&mount.path(&small), small.as_bytes()).expect("a small file has room");
+        }
+        // As large as what was just read, so that something has to go.
+        write_closed(&mount.path(format!("large{round}")), &noise(8 * BYTES, 900 + round))
+            .expect("a large one too");
+    }
+    mount.unmount();
+}
+
 #[test]
 fn a_cache_that_turns_read_only_is_an_error_and_status_says_so() {
     let world = World::new("disk-ro");

@@ -34,7 +34,8 @@ root, notes, seed = sys.argv[1], sys.argv[2], sys.argv[3]
 draw = random.Random(seed)
 os.makedirs(root, exist_ok=True)
 note = open(notes, "a", buffering=1)
-count = sum(1 for _ in open(notes))
+# Whatever is written from here on has a higher number than all that was ever noted.
+count = max((int(line.split()[1]) for line in open(notes)), default=0)
 here = os.open(root, os.O_RDONLY)
 def content(slot, version):
     return (f"{slot} {version}\n" * 2000)[:(90, 6000, 20000)[slot % 3]].encode() + b"." * ((0, 0, 300000)[slot % 3])

@@ -23,6 +23,11 @@ const LOG_SHOWN: usize = 12 * 1024;
 
 type Daemon = Arc<Mutex<Option<Child>>>;
 
+/// Whether a daemon answers there; one whose session another has taken meanwhile says so.
+fn answers(mountpoint: &Path) -> bool {
+    matches!(rustix::fs::statfs(mountpoint), Ok(_) | Err(rustix::io::Errno::STALE))
+}
+
 /// A session mounted by a daemon of ours. Dropping it kills the daemon and takes the mount away.
 pub struct Mount<'w> {
     world: &'w World,
@@ -54,7 +59,7 @@ impl<'w> Mount<'w> {
         let mut mount =
             Mount { world, host, mountpoint, cache, log, daemon, pid, ready_after: Duration::ZERO };
         // A dead mount that is still there is mounted, and its attributes may be known; but it answers nothing.
-        while !is_mounted(&mount.mountpoint) || rustix::fs::statfs(&mount.mountpoint).is_err() {
+        while !is_mounted(&mount.mountpoint) || !answers(&mount.mountpoint) {
             if let Some(status) = mount.ended() {
                 let (err, took) = (mount.log(), start.elapsed());
                 return Err(Ran { line, code: status.code(), out: String::new(), err, took });

@@ -12,6 +12,9 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+/// Whom the tests take for ordinary users.
+const USERS: std::ops::RangeInclusive<u32> = 1000..=1010;
+
 /// A machine that several users share: a directory that each of them may enter, with the program under test.
 pub struct Machine {
     dir: tempfile::TempDir,
@@ -53,12 +56,26 @@ pub fn on_own_machine<T: Send>(fuse_conf: &str, work: impl FnOnce(&Machine) -> T
         rustix::mount::mount_bind(at("fuse"), "/dev/fuse").expect("bind");
         fs::write(at("fuse.conf"), fuse_conf).expect("write");
         rustix::mount::mount_bind(at("fuse.conf"), "/etc/fuse.conf").expect("bind: fuse3 is installed?");
+        fs::write(at("passwd"), accounts()).expect("write");
+        rustix::mount::mount_bind(at("passwd"), "/etc/passwd").expect("bind");
         fs::write(machine.program(), "").expect("write");
         rustix::mount::mount_bind(super::world::binary(), machine.program()).expect("bind");
         let result = work(&machine);
         rustix::mount::unmount(machine.program(), rustix::mount::UnmountFlags::DETACH).expect("unmount");
         result
     })
+}
+
+/// The machine's accounts, and one for each user of the tests that has none: fusermount3 asks for the name.
+fn accounts() -> String {
+    let mut accounts = fs::read_to_string("/etc/passwd").expect("the accounts of this machine");
+    for uid in USERS {
+        let numbered = |line: &str| line.split(':').nth(2) == Some(&uid.to_string());
+        if !accounts.lines().any(numbered) {
+            accounts.push_str(&format!("cwdfs-{uid}:x:{uid}:{uid}::/:/bin/sh\n"));
+        }
+    }
+    accounts
 }
 
 /// Runs `work` as this user and the group of its number, in the namespace of the caller.

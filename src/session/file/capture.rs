@@ -157,7 +157,7 @@ impl Session {
     }
 
     /// Where the disk is full, evicts clean content until the journal has its space again.
-    async fn free_disk(self: &Arc<Self>) -> Result<()> {
+    pub(in crate::session) async fn free_disk(self: &Arc<Self>) -> Result<()> {
         if self.journal.failure().is_none_or(|error| error.kind != LocalKind::Full) {
             return Ok(());
         }

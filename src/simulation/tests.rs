@@ -201,14 +201,23 @@ fn the_dice_find_broken_rules() {
 }
 
 /// For a night: `CWDFS_TEST_SECONDS=3600 cargo test --lib simulation::tests::runs_for_long -- --ignored --nocapture`,
-/// from another seed each time unless `CWDFS_TEST_SEED` says where to begin.
+/// or `CWDFS_TEST_SEEDS=1000` for so many runs; from another seed each time unless `CWDFS_TEST_SEED` says where to begin.
 #[test]
 #[ignore = "runs for an hour"]
 fn runs_for_long() {
-    let seconds = std::env::var("CWDFS_TEST_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3600);
-    let end = Instant::now() + Duration::from_secs(seconds);
+    run_long(run).must_be_whole();
+}
+
+/// As many seeds as `CWDFS_TEST_SEEDS` says, else for as long as `CWDFS_TEST_SECONDS` does.
+pub fn run_long(run: fn(u64) -> Outcome) -> Sum {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let end = Instant::now() + Duration::from_secs(number("CWDFS_TEST_SECONDS").unwrap_or(3600));
     let first = given_seed().unwrap_or_else(|| u64::from(rand::random::<u32>()) << 16);
-    let sum = run_many(run, first, |_| Instant::now() >= end);
+    println!("from seed {first}");
+    let sum = match number("CWDFS_TEST_SEEDS") {
+        Some(seeds) => run_many(run, first, |sum| sum.runs >= seeds),
+        None => run_many(run, first, |_| Instant::now() >= end),
+    };
     println!("{} runs from seed {first}, {} steps: {:#?}", sum.runs, sum.steps, sum.counts);
-    sum.must_be_whole();
+    sum
 }

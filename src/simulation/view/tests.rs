@@ -1,7 +1,7 @@
 //! The runs: few for each change.
 
 use super::run::run;
-use crate::simulation::tests::{given_seed, must_be_well, must_repeat, run_many};
+use crate::simulation::tests::{Sum, given_seed, must_be_well, must_repeat, run_long, run_many};
 
 /// Runs for each change.
 const FEW: u64 = 150;
@@ -41,6 +41,17 @@ fn runs_by_the_dice() {
     }
     let sum = run_many(run, 0, |sum| sum.runs >= FEW);
     println!("{} runs, {} steps: {:#?}", sum.runs, sum.steps, sum.counts);
+    must_be_whole(&sum);
+}
+
+/// See the log's `runs_for_long`.
+#[test]
+#[ignore = "runs for an hour"]
+fn runs_for_long() {
+    must_be_whole(&run_long(run));
+}
+
+fn must_be_whole(sum: &Sum) {
     let missing: Vec<_> = FAULTS.iter().filter(|name| !sum.counts.contains_key(**name)).collect();
     assert!(missing.is_empty(), "never met: {missing:?}");
 }

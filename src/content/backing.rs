@@ -76,6 +76,7 @@ impl File {
             if !state.valid.covers(0..state.size) {
                 return Ok(None);
             }
+            self.withdraw(state)?;
             let file = state.image.move_to_disk(&self.core.pool, &state.valid)?.clone();
             file.set_len(state.size)?;
             state.backing = Some(Backing { file, blocks: None, seen: None });

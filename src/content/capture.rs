@@ -5,7 +5,7 @@
 //! [`Capture::done`], after its rows were applied; dropped before that, everything it took counts as changed
 //! again.
 
-use super::file::{File, State};
+use super::file::{File, Noted, State};
 use super::image::{Image, MAX_WINDOW};
 use super::ranges::Ranges;
 use super::upload::Source;
@@ -255,9 +255,10 @@ impl Capture {
         state.captured = self.count;
         state.seq = seq;
         state.generation += 1;
+        let noted = std::mem::replace(&mut state.noted, Noted::No);
         file.account(&mut state);
         drop(state);
-        if file.noted.swap(false, Ordering::Relaxed) {
+        if noted != Noted::No {
             file.core.unnote(file.ino);
         }
         file.core.relieve();

@@ -64,8 +64,17 @@ pub struct File {
     unstored: AtomicU64,
     /// Nothing of it is ever shipped.
     orphan: AtomicBool,
-    /// A record for the next mount says that it is not stored.
-    pub(super) noted: AtomicBool,
+}
+
+/// What a record for the next mount says of a file's unstored content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// There is none.
+    No,
+    /// It was made here, for an upload.
+    Here,
+    /// An earlier mount ended, or died, with it.
+    Earlier,
 }
 
 /// What a file's lock guards.
@@ -95,6 +104,8 @@ pub(super) struct State {
     pub reader: u64,
     /// When it was last used.
     pub used_at: u64,
+    /// A record for the next mount.
+    pub noted: Noted,
     /// Bytes counted in the budget as used.
     used: u64,
 }
@@ -168,12 +179,12 @@ impl File {
                 backing: None,
                 reader: 0,
                 used_at: core.budget.tick(),
+                noted: Noted::No,
                 used: 0,
             }),
             core,
             unstored: AtomicU64::new(0),
             orphan: AtomicBool::new(false),
-            noted: AtomicBool::new(false),
         })
     }
 
@@ -328,6 +339,7 @@ impl File {
         if data.is_empty() {
             return Ok(offset);
         }
+        self.withdraw(state)?;
         state.save_frozen(&range)?;
         state.make_window(&range);
         if let Err(e) = state.image.write(&self.core.pool, &state.valid, offset, data) {
@@ -349,6 +361,7 @@ impl File {
     pub fn truncate(&self, size: u64, now: Time) -> Result<(), ContentError> {
         let mut guard = self.look();
         let state = &mut *guard;
+        self.withdraw(state)?;
         if size < state.size {
             state.remove(size..MAX_SIZE)?;
         }
@@ -373,6 +386,7 @@ impl File {
         if range.is_empty() {
             return Ok(());
         }
+        self.withdraw(state)?;
         state.remove(range.clone())?;
         if state.backing.is_some() {
             state.valid.insert(range);
@@ -408,6 +422,7 @@ impl File {
         if state.frozen.is_some() || state.backing.is_some() {
             return Ok(None);
         }
+        self.withdraw(state)?;
         let mut clean = Ranges::one(range.clone());
         state.dirty.within(range.clone()).into_iter().for_each(|r| clean.remove(r));
         for r in clean.iter() {

@@ -4,12 +4,15 @@
 //! - a record of clean content is written by [`Core::close`] and is gone from the database before anything can
 //!   change that content; it counts only for the same version of the inode, in the same boot of the machine, and
 //!   as far as its pieces match their checksums;
-//! - a record of unstored content is written before its upload begins and removed when its rows are applied;
-//!   after a reboot it counts only if the local file was synced.
+//! - a record of unstored content is written before its upload begins, and removed when its rows are applied or before
+//!   its bytes change, so that after a kill it never shows bytes of two moments; after a reboot it counts only if the
+//!   local file was synced;
+//! - what an earlier mount kept is the one exception: it may be all there is of that content, so its record stays until
+//!   the rows are applied.
 
 use super::core::Core;
 use super::fetch::is_right;
-use super::file::File;
+use super::file::{File, Noted, State};
 use super::image::Image;
 use super::pool::PoolFile;
 use super::ranges::Ranges;
@@ -19,7 +22,6 @@ use crate::log::row::{InodeRow, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// The most bytes of an earlier mount's image that are compared with their checksums when its file is first used;
 /// larger ones are fetched again.
@@ -142,7 +144,7 @@ impl Core {
             state.removed = set(&record.removed);
             (state.size, state.mtime, state.ctime) = (record.size, record.mtime, record.ctime);
             state.count += 1;
-            file.noted.store(true, Ordering::Relaxed);
+            state.noted = Noted::Earlier;
         }
         file.account(&mut guard);
     }
@@ -230,6 +232,10 @@ impl File {
         let mut guard = self.look();
         let state = &mut *guard;
         let Image::Disk(file) = &state.image else { return Ok(()) };
+        // What the kernel writes by itself changes past us.
+        if !closing && state.backing.is_some() {
+            return Ok(());
+        }
         let (mut dirty, mut removed) = (state.dirty.clone(), state.removed.clone());
         if let Some(frozen) = &state.frozen {
             frozen.dirty.iter().flat_map(|r| state.valid.within(r)).for_each(|r| dirty.insert(r));
@@ -257,7 +263,23 @@ impl File {
         if closing {
             file.keep();
         }
-        self.noted.store(changed, Ordering::Relaxed);
+        state.noted = match changed {
+            true if state.noted == Noted::Earlier => Noted::Earlier,
+            true => Noted::Here,
+            false => Noted::No,
+        };
         self.core.put(self.ino, &record)
+    }
+
+    /// To be called before the image changes: the next mount, should this one be killed, must not take what is in it
+    /// then for the content that was noted.
+    pub(super) fn withdraw(&self, state: &mut State) -> Result<(), ContentError> {
+        if state.noted != Noted::Here {
+            return Ok(());
+        }
+        self.core.rows.local_put(TABLE, &key(self.ino), None)?;
+        self.core.rows.settle()?;
+        state.noted = Noted::No;
+        Ok(())
     }
 }

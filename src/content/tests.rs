@@ -164,6 +164,22 @@ impl Bench {
         Bench { dir, rows, content, names, cache }
     }
 
+    /// The next mount, after this process was killed with all it `held`: what is on the disk and in the journal stays.
+    fn killed<T>(self, held: T) -> Bench {
+        let Bench { dir, rows, content, names, cache } = self;
+        let (at, kept) = (dir.path().join("cache"), dir.path().join("kept"));
+        let copied = std::process::Command::new("cp").arg("-a").args([&at, &kept]).status().unwrap();
+        assert!(copied.success());
+        let facts = rows.facts.lock().clone();
+        drop(held);
+        drop(content);
+        *rows.facts.lock() = facts;
+        std::fs::remove_dir_all(&at).unwrap();
+        std::fs::rename(&kept, &at).unwrap();
+        let content = Bench::open(&dir, &rows, &names, cache);
+        Bench { dir, rows, content, names, cache }
+    }
+
     fn apply(&self, capture: Capture, placed: Placed) {
         let replaced = placed.replace(|range| self.rows.extents(INO, range)).unwrap();
         let mut all = self.rows.extents.lock();
@@ -543,5 +559,37 @@ async fn what_many_read_at_once_stays_within_the_cache() {
             bench.content.make_room(u64::MAX);
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
+    }
+}
+
+/// A process is killed while content is on its way: the next one finds the content of one moment, or that of the rows.
+#[test]
+fn what_changes_on_its_way_is_not_found_mixed_after_a_kill() {
+    type Change = fn(&Arc<File>) -> Result<(), super::ContentError>;
+    let changes: [(&str, Change); 5] = [
+        ("nothing", |_| Ok(())),
+        ("truncate", |file| file.truncate(100_000, at(2))),
+        ("truncate and write", |file| {
+            file.truncate(0, at(2))?;
+            file.write(Place::At(0), &pattern(1000, 7), at(3)).map(drop)
+        }),
+        ("write", |file| file.write(Place::At(50_000), &pattern(90_000, 9), at(2)).map(drop)),
+        ("punch", |file| file.punch(10_000..200_000, at(2))),
+    ];
+    let runtime = runtime();
+    for (name, change) in changes {
+        runtime.block_on(async {
+            let bench = Bench::new(64 << 20);
+            let file = bench.content.file(INO, &row(0));
+            let noted = pattern(600_000, 3);
+            file.write(Place::At(0), &noted, at(1)).unwrap();
+            let Begin::Large(capture) = file.capture().unwrap() else { panic!("it is large") };
+            change(&file).unwrap();
+            let changed = read_all(&file).await;
+            let bench = bench.killed((file, capture));
+            let found = read_all(&bench.content.file(INO, &row(0))).await;
+            assert!(found.is_empty() || found == noted || found == changed, "{name}: {} bytes", found.len());
+            assert!(name != "nothing" || found == noted, "what was noted and not changed is there");
+        });
     }
 }

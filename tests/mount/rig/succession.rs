@@ -50,6 +50,9 @@ const ENDS: [End; 6] = [End::Unmount, End::Expiry, End::Takeover, End::Paused, E
 const OPTIONS: [&str; 8] =
     ["--lease-ttl", "3s", "--park-after", "never", "--lazy", "*.lazy", "--timeout", "60s"];
 
+/// A renewal that had reached the store may still be answered: whoever mounts in that moment sees a holder that renews.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 fn is_stale(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error())
 }
@@ -196,6 +199,7 @@ impl<'w> Duel<'w> {
             }
             End::Paused => {
                 holder.signal(Signal::STOP);
+                std::thread::sleep(LAST_ANSWERS);
                 let next = self.mount(&[]);
                 holder.signal(Signal::CONT);
                 (Some(holder), next)
@@ -205,6 +209,7 @@ impl<'w> Duel<'w> {
                 self.relay().drop_held();
                 // At a lazy close nobody waits, so this is told to be written, and nowhere but here.
                 write_closed(&holder.path(LONELY), &content(LONELY)).expect("a lazy close does not wait");
+                std::thread::sleep(LAST_ANSWERS);
                 let next = self.mount(&[]);
                 link.plug();
                 (Some(holder), next)

@@ -176,15 +176,15 @@ fn a_burst_of_renames_is_one_commit_that_nobody_waits_for() {
 #[test]
 fn a_wait_that_runs_out_is_an_error_and_nothing_is_dropped() {
     let world = World::with_relay("runs-out");
-    let mount = world.host("a").mount(&["--timeout", "2s"]);
+    let mount = world.host("a").mount(&["--timeout", "5s"]);
     write_closed(&mount.path("before"), b"before").expect("with the store there");
     world.relay().black_hole();
     let (result, time) = took(|| write_closed(&mount.path("f"), b"kept"));
     let error = result.expect_err("the store answered nothing");
     assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()), "{error}");
-    assert!((1.5..8.0).contains(&time.as_secs_f64()), "waited {time:?} with --timeout 2s");
+    assert!((4.5..20.0).contains(&time.as_secs_f64()), "waited {time:?} with --timeout 5s");
     let (result, time) = took(|| write_closed(&mount.path("g"), b"kept too"));
-    assert!(result.is_err() && time < Duration::from_millis(500), "further closes fail at once: {time:?}");
+    assert!(result.is_err() && time < Duration::from_secs(3), "further closes fail at once: {time:?}");
     assert_eq!(fs::read(mount.path("f")).expect("reads go on"), b"kept");
     world.relay().heal();
     let file = File::open(mount.path("f")).expect("open");

@@ -8,7 +8,7 @@ use crate::store::{
     UploadId,
 };
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::SystemTime;
 
@@ -34,6 +34,8 @@ struct Upload {
 #[derive(Debug, Default)]
 pub struct Bucket {
     objects: BTreeMap<String, Stored>,
+    /// Keys at which there is or was an object without bytes: the next such one has its ETag.
+    empty: BTreeSet<String>,
     uploads: BTreeMap<u64, Upload>,
     next_upload: u64,
 }
@@ -49,6 +51,11 @@ fn etag_of(body: &[u8]) -> ETag {
 impl Bucket {
     pub fn object(&self, key: &str) -> Option<&Stored> {
         self.objects.get(key)
+    }
+
+    /// Whether there ever was an object without bytes at this key.
+    pub fn had_empty(&self, key: &str) -> bool {
+        self.empty.contains(key)
     }
 
     /// Every object whose key starts so, in the order of keys.
@@ -108,6 +115,9 @@ impl Bucket {
         modified: SystemTime,
     ) -> ETag {
         let etag = etag_of(&body);
+        if body.is_empty() {
+            self.empty.insert(key.to_owned());
+        }
         self.objects.insert(key.to_owned(), Stored { body, etag: etag.clone(), modified, metadata });
         etag
     }

@@ -35,12 +35,12 @@ impl Outside {
         self.told(at, "writes", token);
     }
 
-    /// Writes an empty object that is a symlink to a token. In the place of another empty one nobody can be sure to see
-    /// it: an ETag tells of bytes alone, and no store has a condition on the rest.
+    /// Writes an empty object that is a symlink to a token. After another empty one nobody can be sure to see it: an
+    /// ETag tells of bytes alone, and no store has a condition on the rest.
     pub fn symlink(&self, at: At) {
         let token = self.ledger.token("outside");
         let metadata = BTreeMap::from([(TARGET.to_owned(), text(token))]);
-        let unseen = self.world.bucket.lock().object(&at.key()).is_some_and(|stored| stored.body.is_empty());
+        let unseen = self.world.bucket.lock().had_empty(&at.key());
         self.put(&at.key(), Bytes::new(), metadata);
         self.told(at, "links", token);
         if unseen {

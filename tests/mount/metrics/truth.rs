@@ -49,7 +49,8 @@ fn counters_grow_by_what_was_done() {
         grown("cwdfs_operations_total", &[("operation", operation), ("answer", answer)])
     };
     assert_eq!(done("create", "ok"), FILES as f64);
-    assert_eq!(done("flush", "ok"), FILES as f64, "each is closed once");
+    // A program that is started beside this closes them once more: fork(2) has copied them.
+    assert!(done("flush", "ok") >= FILES as f64, "each is closed");
     assert!(
         done("lookup", "not_found") >= 1.0,
         "the missing one; the kernel may look for those that it makes"

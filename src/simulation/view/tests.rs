@@ -36,6 +36,17 @@ fn seeds_that_failed_once() {
     }
 }
 
+/// Seeds that fail, which is an open bug.
+/// - 672: right after a mount, the object of a symlink that nobody removed is deleted, and the next mount takes that for
+///   a deletion from outside. Its ETag is that of every empty object.
+#[test]
+#[ignore = "an open bug"]
+fn seeds_that_fail() {
+    for seed in [672] {
+        must_be_well(&run(seed));
+    }
+}
+
 #[test]
 fn runs_by_the_dice() {
     if let Some(seed) = given_seed() {

@@ -1,5 +1,6 @@
 //! How much content is local, and how much of it is in no commit yet.
 
+use super::ContentError;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -59,8 +60,15 @@ impl Budget {
         less.map_or(self.limit, |less| less.limit.min(self.limit))
     }
 
+    /// Something could not be kept: where that is because the disk is full, less is kept from now on.
+    pub fn could_not_keep(&self, error: &ContentError) {
+        if let ContentError::Full(_) = error {
+            self.disk_is_full();
+        }
+    }
+
     /// The disk is full: keeps less than there is now, for a while.
-    pub fn disk_is_full(&self) {
+    fn disk_is_full(&self) {
         let mut less = self.less.lock();
         if less.is_some_and(|less| less.since.elapsed() < SAME_NEWS) {
             return;

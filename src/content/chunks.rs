@@ -117,11 +117,7 @@ impl Chunks {
 
     /// Keeps a chunk.
     pub fn keep(&self, key: &ChunkKey, bytes: &Bytes) -> Result<(), ContentError> {
-        let kept = self.keep_now(key, bytes);
-        if let Err(ContentError::Full(_)) = &kept {
-            self.budget.disk_is_full();
-        }
-        kept
+        self.keep_now(key, bytes).inspect_err(|error| self.budget.could_not_keep(error))
     }
 
     fn keep_now(&self, key: &ChunkKey, bytes: &Bytes) -> Result<(), ContentError> {

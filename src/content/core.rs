@@ -112,15 +112,6 @@ impl Core {
         drop(self.runtime.spawn_blocking(move || this.make_room(excess)));
     }
 
-    /// Something could not be kept: where that is because the disk is full, less is kept from now on, so that
-    /// there is room for what comes next, and for the journal.
-    pub fn could_not_keep(self: &Arc<Self>, error: &ContentError) {
-        if let ContentError::Full(_) = error {
-            self.budget.disk_is_full();
-            self.relieve();
-        }
-    }
-
     /// Evicts clean content that was used longest ago, about `bytes` of it.
     pub fn make_room(&self, bytes: u64) {
         let Some(_one) = self.budget.evicting.try_lock() else { return };

@@ -254,7 +254,8 @@ impl File {
         if let Err(e) = self.keep(generation, &outside, &parts) {
             // The reader has its bytes; only the next one has to fetch them again.
             tracing::warn!("cannot keep fetched content of inode {}: {e}", self.ino);
-            self.core.could_not_keep(&e);
+            self.core.budget.could_not_keep(&e);
+            self.core.relieve();
         }
         Ok(Arc::new(Filled { ranges: outside.into_iter().collect(), parts }))
     }

@@ -20,6 +20,9 @@ pub mod meta {
     pub const COOKIE_KEY: &[u8] = b"cookie-key";
     /// `u64`: the slot up to which the view was known to equal the tree, imports included.
     pub const VIEW_SLOT: &[u8] = b"view-slot";
+    /// Followed by the key of a plain object, `u64`: when (milliseconds since 1970) a DELETE of it was about to be sent,
+    /// which may still be on its way.
+    pub const DELETE: &[u8] = b"delete/";
 }
 
 /// A directory entry's place in its directory: a hash of the name, so stable for as long as the name is.

@@ -54,10 +54,10 @@ pub(crate) enum Rule {
     PackBeforeRows,
     /// A plain object with our tag is ours.
     TagIsOurs,
-    /// But only if we were still the writer after it was looked at: a successor's has such a tag, too.
-    TagOfTheWriter,
     /// A plain object is deleted only by who was surely the writer a moment ago.
     DeletedByTheWriter,
+    /// And only once the log says that this is about to happen: it may happen later, too.
+    NotedBeforeDelete,
     /// What seems to be deleted outside is looked at by itself.
     LookBeforeGone,
     /// A listing without our own lease tells nothing.

@@ -86,6 +86,9 @@ fn meta(name: &[u8], value: &[u8]) -> Check {
     match name {
         meta::COOKIE_KEY => must(value.len() == 16, "the key of the cookies is none"),
         meta::NEXT_INO | meta::VIEW_SLOT => must(number(), "a number of the session makes no sense"),
+        name if name.starts_with(meta::DELETE) => {
+            must(u64::decode(value).is_ok(), "the time of a DELETE cannot be read")
+        }
         // A newer cwdfs may write others, which an older one ignores.
         _ => Ok(()),
     }

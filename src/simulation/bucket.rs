@@ -10,7 +10,7 @@ use crate::store::{
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -30,12 +30,17 @@ struct Upload {
     parts: BTreeMap<u32, Bytes>,
 }
 
+/// What is done because of a look at an object takes effect within this.
+const LOOK_COUNTS: Duration = Duration::from_secs(60);
+
 /// All there is in a store.
 #[derive(Debug, Default)]
 pub struct Bucket {
     objects: BTreeMap<String, Stored>,
     /// Keys at which there is or was an object without bytes: the next such one has its ETag.
     empty: BTreeSet<String>,
+    /// When a machine last looked at a key.
+    looked: BTreeMap<String, SystemTime>,
     uploads: BTreeMap<u64, Upload>,
     next_upload: u64,
 }
@@ -53,9 +58,16 @@ impl Bucket {
         self.objects.get(key)
     }
 
-    /// Whether there ever was an object without bytes at this key.
-    pub fn had_empty(&self, key: &str) -> bool {
-        self.empty.contains(key)
+    /// Whether an object without bytes that is put at this key `now` may go unseen: another one was there, and somebody
+    /// has looked at it and may be about to change it on condition of its ETag.
+    pub fn hides_empty(&self, key: &str, now: SystemTime) -> bool {
+        let since = self.looked.get(key).and_then(|at| now.duration_since(*at).ok());
+        self.empty.contains(key) && since.is_some_and(|since| since < LOOK_COUNTS)
+    }
+
+    /// A machine looks at a key.
+    pub fn look(&mut self, key: &str, now: SystemTime) {
+        self.looked.insert(key.to_owned(), now);
     }
 
     /// Every object whose key starts so, in the order of keys.

@@ -149,7 +149,11 @@ impl ObjectStore for Link {
         let owned = key.to_owned();
         let blind = self.world.faults.lock().blind;
         let elsewhere = Bucket::default();
-        self.run("head", key, move |bucket, _| if blind { &elsewhere } else { bucket }.head(&owned)).await
+        self.run("head", key, move |bucket, now| {
+            bucket.look(&owned, now);
+            if blind { &elsewhere } else { bucket }.head(&owned)
+        })
+        .await
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<ETag> {

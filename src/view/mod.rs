@@ -11,6 +11,7 @@
 //!   only copy of a file's content.
 
 mod census;
+mod deletes;
 mod error;
 pub mod headers;
 mod import;

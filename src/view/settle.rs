@@ -11,7 +11,6 @@ use super::names::{NoPath, outside_name, place_of};
 use super::shared::Shared;
 use super::tag::Tag;
 use crate::log::row::ViewRow;
-use crate::log::rules::{Rule, holds};
 use crate::session::outside::{Kept, Outside, Placed, Removed};
 use crate::store::ObjectMeta;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -77,10 +76,6 @@ pub(super) async fn settle(shared: &Shared, key: &str, row: Option<&ViewRow>) ->
         return Ok(Settled::Adopted);
     }
     if let Some(tag) = shared.ours(key, &head).await? {
-        // A successor's object bears the same session's tag, and nothing of its tree is known here.
-        if holds(Rule::TagOfTheWriter) {
-            shared.lease.confirm().await?;
-        }
         let row = ViewRow {
             ino: tag.ino,
             version: tag.version,
@@ -161,7 +156,7 @@ pub(super) async fn gone(shared: &Shared, key: &str, path: &str, row: Option<&Vi
     let Some(row) = row.filter(|row| !row.is_about_to_be()) else { return Ok(Settled::Unchanged) };
     shared.check_alive(key).await?;
     // Without conditions a DELETE of ours may have hit what was written since: then it was no outside client.
-    let trusted = shared.options.delete_conditions && !shared.may_be_our_delete(key);
+    let trusted = shared.options.delete_conditions && !shared.deletes.may_have_removed(key);
     match shared.session.outside_delete(key, path, row, trusted)? {
         Removed::Done(seq) => {
             shared.note_import(key, seq);

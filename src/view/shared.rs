@@ -1,6 +1,7 @@
 //! What publish and import have in common: the session's parts, the rows of the view, the figures.
 
 use super::ViewOptions;
+use super::deletes::Deletes;
 use super::error::{Result, ViewError};
 use super::keylock::KeyLocks;
 use super::publish::dirty::Dirty;
@@ -33,10 +34,6 @@ pub(super) const MEMORY_UNIT: u64 = 1 << 20;
 const MEMORY: u32 = 96;
 /// Rows of the view are committed within this; whoever crashes earlier settles them by their tags.
 const ROWS_LINGER: Duration = Duration::from_secs(1);
-/// A deleted key whose DELETE may still be on its way.
-const DELETE_DOUBT: Duration = Duration::from_secs(15 * 60);
-/// A request answered within this was sent once.
-const ONE_ATTEMPT: Duration = Duration::from_secs(1);
 
 /// What publish and import share.
 pub(super) struct Shared {
@@ -65,8 +62,7 @@ pub(super) struct Shared {
     pub taken: AtomicU64,
     /// Keys that an import changed, by the change that has to be committed before they are published.
     pub imported: Mutex<HashMap<String, Seq>>,
-    /// Keys that we deleted lately.
-    deleted: Mutex<HashMap<String, Instant>>,
+    pub deletes: Deletes,
     pub figures: Mutex<Figures>,
     pub memory: Semaphore,
     pub stop: CancellationToken,
@@ -83,7 +79,6 @@ impl Shared {
             session_id: lease.session(),
             reader: Reader { journal: journal.clone(), store: store.clone() },
             session,
-            journal,
             store,
             lease,
             committer,
@@ -97,7 +92,8 @@ impl Shared {
             asked: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             imported: Mutex::default(),
-            deleted: Mutex::default(),
+            deletes: Deletes::load(&journal)?,
+            journal,
             figures: Mutex::default(),
             memory: Semaphore::new(MEMORY as usize),
             stop: CancellationToken::new(),
@@ -126,17 +122,17 @@ impl Shared {
 
     /// Notes what an object shows now; the number of that change.
     pub fn put_row(&self, key: &str, row: &ViewRow) -> Result<Seq> {
-        self.record(Record::put(&Key::View { key: key.to_owned() }, row))
+        self.record(vec![Record::put(&Key::View { key: key.to_owned() }, row)])
     }
 
     /// Notes that there is no object.
     pub fn remove_row(&self, key: &str) -> Result<Seq> {
-        self.record(Record::delete(&Key::View { key: key.to_owned() }))
+        self.record(vec![gone_row(key)])
     }
 
-    /// Changes a row that only the view reads.
-    pub fn record(&self, record: Record) -> Result<Seq> {
-        let seq = self.journal.apply(vec![record])?;
+    /// Changes rows that only the view reads.
+    pub fn record(&self, records: Vec<Record>) -> Result<Seq> {
+        let seq = self.journal.apply(records)?;
         self.committer.kick(ROWS_LINGER);
         Ok(seq)
     }
@@ -236,27 +232,6 @@ impl Shared {
         Ok(self.committer.wait(seq, self.session.options.timeout).await?)
     }
 
-    /// We are about to send a DELETE of `key`; whether no other may still be on its way.
-    pub fn note_delete(&self, key: &str) -> bool {
-        let now = Instant::now();
-        let mut deleted = self.deleted.lock();
-        deleted.retain(|_, at| now - *at < DELETE_DOUBT);
-        deleted.insert(key.to_owned(), now).is_none()
-    }
-
-    /// The only DELETE of `key`, sent at `sent`, was answered. When that took no time, it was tried once,
-    /// and none can be on its way.
-    pub fn delete_answered(&self, key: &str, sent: Instant) {
-        if sent.elapsed() < ONE_ATTEMPT {
-            self.deleted.lock().remove(key);
-        }
-    }
-
-    /// Whether a DELETE of ours may be what made `key` vanish, though it was written again since.
-    pub fn may_be_our_delete(&self, key: &str) -> bool {
-        self.deleted.lock().get(key).is_some_and(|at| at.elapsed() < DELETE_DOUBT)
-    }
-
     /// Returns once the publisher has marked all that is committed by now; false: it works no more (or never, once the view was stopped).
     pub async fn all_marked(&self) -> bool {
         let mut steps = self.steps.subscribe();
@@ -284,4 +259,9 @@ impl Shared {
     pub fn memory_units(&self, bytes: u64) -> u32 {
         u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(MEMORY).clamp(1, MEMORY)
     }
+}
+
+/// Says that there is no object at `key`.
+pub(super) fn gone_row(key: &str) -> Record {
+    Record::delete(&Key::View { key: key.to_owned() })
 }

@@ -163,13 +163,8 @@ impl Lease {
         Err(LogError::Timeout { seconds: self.ttl.as_secs(), last })
     }
 
-    /// Returns once the lease is known to have been ours after this was called: by a write of it that was sent since.
+    /// Returns once the lease is known to have been ours `age` ago or later: by a write of it that was sent since.
     /// Callers share one. The ttl says nothing where a successor did not wait for it.
-    pub async fn confirm(&self) -> Result<(), LogError> {
-        self.confirm_since(self.clock.boottime()).await
-    }
-
-    /// The same of a moment that is at most `age` ago.
     pub async fn confirm_within(&self, age: Duration) -> Result<(), LogError> {
         self.confirm_since(self.clock.boottime().saturating_sub(age)).await
     }

@@ -1,6 +1,6 @@
 //! A client of the store that knows nothing of sessions: writes, deletes and changes plain objects.
 
-use super::ledger::{Ledger, text};
+use super::ledger::{Ledger, Token, text};
 use super::site::At;
 use super::tree::tokens_of_object;
 use crate::log::ids::keys;
@@ -35,12 +35,19 @@ impl Outside {
         self.told(at, "writes", token);
     }
 
-    /// Writes an empty object that is a symlink to a token. After another empty one nobody can be sure to see it: an
-    /// ETag tells of bytes alone, and no store has a condition on the rest.
+    /// Writes the bytes of a token that was removed once more.
+    pub fn write_again(&self, at: At, token: Token) {
+        self.put(&at.key(), text(token).into_bytes().into(), BTreeMap::new());
+        self.ledger.again(token);
+        self.told(at, "writes", token);
+    }
+
+    /// Writes an empty object that is a symlink to a token. In the place of an empty one that somebody has
+    /// just looked at, nobody can be sure to see it: an ETag tells of bytes alone, and no store has a condition on the rest.
     pub fn symlink(&self, at: At) {
         let token = self.ledger.token("outside");
         let metadata = BTreeMap::from([(TARGET.to_owned(), text(token))]);
-        let unseen = self.world.bucket.lock().had_empty(&at.key());
+        let unseen = self.world.bucket.lock().hides_empty(&at.key(), self.world.wall());
         self.put(&at.key(), Bytes::new(), metadata);
         self.told(at, "links", token);
         if unseen {

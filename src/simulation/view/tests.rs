@@ -28,21 +28,16 @@ fn the_same_seed_is_the_same_run() {
 ///   publication.
 /// - 192: a writer that had been suspended, and did not know yet that it was succeeded, met a plain object of its
 ///   successor, took it for its own of a file that it had removed, and deleted it; the successor unlinked the file.
+/// - 672: a DELETE that was given up, and sent again, arrived once the name had another object with the same ETag, and
+///   the next mount took that for a deletion from outside.
+/// - 575: a directory was moved while a file in it was published for the first time: the object at the old path had no row
+///   yet, so nothing marked it, and it stayed.
 /// - 55: what a file had of a plain object was gone with that, and its publication was tried for ever.
 #[test]
 fn seeds_that_failed_once() {
-    for seed in [55, 163, 192, 188_040_952_873_091] {
+    for seed in [55, 163, 192, 575, 672, 188_040_952_873_091] {
         must_be_well(&run(seed));
     }
-}
-
-/// Seeds that fail, which is an open bug.
-/// - 672: right after a mount, the object of a symlink that nobody removed is deleted, and the next mount takes that for
-///   a deletion from outside. Its ETag is that of every empty object.
-#[test]
-#[ignore = "an open bug"]
-fn seeds_that_fail() {
-    must_be_well(&run(672));
 }
 
 #[test]
@@ -50,7 +45,7 @@ fn runs_by_the_dice() {
     if let Some(seed) = given_seed() {
         return must_be_well(&run(seed));
     }
-    let sum = run_many(run, 0, |sum| sum.runs >= FEW);
+    let sum = run_many(run, 0, |sum| sum.runs >= FEW && (missing(sum).is_empty() || sum.runs >= 4 * FEW));
     println!("{} runs, {} steps: {:#?}", sum.runs, sum.steps, sum.counts);
     must_be_whole(&sum);
 }
@@ -63,6 +58,10 @@ fn runs_for_long() {
 }
 
 fn must_be_whole(sum: &Sum) {
-    let missing: Vec<_> = FAULTS.iter().filter(|name| !sum.counts.contains_key(**name)).collect();
+    let missing = missing(sum);
     assert!(missing.is_empty(), "never met: {missing:?}");
+}
+
+fn missing(sum: &Sum) -> Vec<&'static str> {
+    FAULTS.into_iter().filter(|name| !sum.counts.contains_key(*name)).collect()
 }

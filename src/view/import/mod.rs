@@ -126,7 +126,7 @@ impl Importer {
             return Err(ViewError::Incomplete { failed: failed + failed_too, why });
         }
         // 0: the tree holds what was listed; nothing is known to be published.
-        self.shared.record(Record::put(&done, &0u64)).map(drop)
+        self.shared.record(vec![Record::put(&done, &0u64)]).map(drop)
     }
 
     /// Imports now and then until the view is stopped.
@@ -191,6 +191,7 @@ impl Importer {
                 }
             }
         }
+        self.shared.deletes.sweep(|rows| self.shared.record(rows).map(drop))?;
         self.shared.figures.lock().last_import = Some(SystemTime::now());
         Ok(imported)
     }

@@ -3,7 +3,7 @@
 //! Invariant: whenever the committed tree at a path differs from the row of its key, and something about
 //! that path changed since the two were last compared, the key is marked. A path changes when one of the
 //! entries on it does: an entry that appears or goes marks all that lies below it, in the tree and in the
-//! rows.
+//! rows. What is being published has the row of before, and is compared again by its publisher.
 
 use crate::log::ids::Ino;
 use crate::log::row::{InodeRow, Key, KeyBytes, ViewRow, prefix_end};

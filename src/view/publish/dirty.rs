@@ -110,6 +110,11 @@ impl Dirty {
         Some(key)
     }
 
+    /// The first keys that are due by `now`.
+    pub fn due_by(&self, now: Instant, most: usize) -> Vec<String> {
+        self.due.iter().take_while(|(at, _)| *at <= now).take(most).map(|(_, key)| key.clone()).collect()
+    }
+
     /// The first folder above `key` that the store is to get before it.
     fn folder_to_come(&self, key: &str) -> Option<String> {
         let inner = key.strip_suffix('/').unwrap_or(key);

@@ -231,9 +231,8 @@ impl Publisher {
             Some(slot) if self.changes.is_empty() => {
                 // What this mount keeps out of the view, the next one may publish.
                 let equal = if self.shared.options.publishes_all() { slot.0 } else { NEVER_EQUAL };
-                self.shared
-                    .record(Record::put(&Key::Meta { name: meta::VIEW_SLOT.to_vec() }, &equal))
-                    .map(drop)
+                let slot = Record::put(&Key::Meta { name: meta::VIEW_SLOT.to_vec() }, &equal);
+                self.shared.record(vec![slot]).map(drop)
             }
             // Changes committed since the last look are still to come from the channel.
             _ => Ok(()),

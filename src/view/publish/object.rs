@@ -6,6 +6,8 @@
 //! - an object whose bytes are still the content of a file is neither overwritten nor deleted;
 //! - a folder's marker is written only once the store knows that it is about to be: some stores keep no tag on it, and
 //!   left behind by a crash it would be taken for somebody else's;
+//! - a key is done when its row shows the committed tree as it is then: what was committed while a request was under way
+//!   was compared with the row of before;
 //! - an answer that surprises is settled by looking at the object, never by trying again blindly.
 
 use super::changes::shows;
@@ -19,13 +21,16 @@ use crate::store::{Condition, ETag, Kind, StoreError};
 use crate::view::error::{Result, ViewError};
 use crate::view::import::read_headers;
 use crate::view::settle::{Settled, settle};
-use crate::view::shared::Shared;
+use crate::view::shared::{Shared, gone_row};
 use crate::view::tree::Shown;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// After this many surprises in a row the key waits for its next turn.
 const MAX_STEPS: usize = 8;
+
+/// So many keys that are due next are looked at for what may be noted with one commit.
+const NOTED_TOGETHER: usize = 500;
 
 /// How long ago we were surely the writer when something is deleted: many deletes share one write of the lease.
 const CONFIRMED: Duration = Duration::from_secs(1);
@@ -193,7 +198,7 @@ async fn write(shared: &Shared, key: &str, shown: &Shown, row: Option<&ViewRow>)
             shared.put_row(key, &ViewRow { ino, version, etag: etag.0, size, modified_ms: None })?;
             shared.figures.lock().published += 1;
             tracing::debug!(key, version, size, "published");
-            Ok(Step::Done)
+            Ok(Step::Again)
         }
         Err(ViewError::Store(error)) => surprised(shared, key, row, error).await,
         Err(error) => Err(error),
@@ -254,6 +259,9 @@ fn is_gone(error: &StoreError) -> bool {
 }
 
 async fn remove(shared: &Shared, key: &str, row: &ViewRow) -> Result<Step> {
+    if shared.options.delete_conditions && holds(Rule::NotedBeforeDelete) {
+        note_deletes(shared, key).await?;
+    }
     // Objects without bytes share one ETag, and some stores take no condition: look first.
     if row.size == 0 || !shared.options.delete_conditions {
         match settle(shared, key, Some(row)).await? {
@@ -272,23 +280,53 @@ async fn remove(shared: &Shared, key: &str, row: &ViewRow) -> Result<Step> {
     if holds(Rule::DeletedByTheWriter) {
         shared.lease.confirm_within(CONFIRMED).await?;
     }
-    let (only, sent) = (shared.note_delete(key), Instant::now());
-    let deleted = shared.store.delete(key, &condition).await;
-    let answered = match &deleted {
-        Ok(()) => true,
-        Err(error) => matches!(error.kind, Kind::Precondition | Kind::NotFound),
-    };
-    if only && answered {
-        shared.delete_answered(key, sent);
-    }
-    match deleted {
+    let sent = shared.deletes.sending(key);
+    match shared.store.delete(key, &condition).await {
         Ok(()) => {
-            shared.remove_row(key)?;
+            let gone =
+                |note| shared.record([Some(gone_row(key)), note].into_iter().flatten().collect()).map(drop);
+            shared.deletes.answered(key, &sent, gone)?;
             shared.figures.lock().deleted += 1;
-            Ok(Step::Done)
+            Ok(Step::Again)
         }
-        Err(error) => surprised(shared, key, Some(row), error).await,
+        Err(error) => {
+            if matches!(error.kind, Kind::Precondition | Kind::NotFound) {
+                let over = |note: Option<_>| note.map_or(Ok(()), |note| shared.record(vec![note]).map(drop));
+                shared.deletes.answered(key, &sent, over)?;
+            }
+            surprised(shared, key, Some(row), error).await
+        }
     }
+}
+
+/// Returns once the log says that `key` is about to be deleted, and others that are due, so that many share the commit.
+async fn note_deletes(shared: &Shared, key: &str) -> Result<()> {
+    let seq = match shared.deletes.noted(key) {
+        Some(seq) => seq,
+        None => {
+            let mut keys = vec![key.to_owned()];
+            keys.extend(due_deletes(shared)?);
+            shared.deletes.note(keys, |rows| shared.record(rows))?
+        }
+    };
+    shared.committed(seq).await
+}
+
+/// Keys that are due and whose object is going to be deleted, as far as can be told without looking at it.
+fn due_deletes(shared: &Shared) -> Result<Vec<String>> {
+    let mut tree = shared.tree()?;
+    let mut found = Vec::new();
+    for key in shared.dirty.lock().due_by(Instant::now(), NOTED_TOGETHER) {
+        let is_there = shared.row(&key)?.is_some_and(|row| !row.is_about_to_be());
+        if is_there
+            && shared.deletes.noted(&key).is_none()
+            && shared.options.publishes(&key)
+            && tree.at(&key)?.is_none()
+        {
+            found.push(key);
+        }
+    }
+    Ok(found)
 }
 
 /// A write or delete failed: a condition that did not hold is settled, the rest is tried again later.

@@ -61,9 +61,10 @@ impl CommitSource for Journal {
         }
         let row = pack(&Chosen::from(chosen));
         let slot = chosen.slot.0 as i64;
-        self.shared.queue.run(move |conn| {
+        self.shared.queue.run_with_room(move |conn| {
             conn.prepare_cached("INSERT OR REPLACE INTO slot VALUES (?, ?)")
-                .and_then(|mut s| s.execute((slot, row)))
+                .and_then(|mut s| s.execute((slot, &row)))
+                .map(drop)
                 .during("noting a chosen slot")
         })?;
         let mut overlay = self.shared.overlay.write();
@@ -88,8 +89,8 @@ impl CommitSource for Journal {
             return Err(LocalError::failed(format!("slot {slot} is not the next to be committed")));
         };
         self.shared.land(front)?;
-        let job = (front.chosen.clone(), front.records.clone(), front.landed.clone());
-        self.shared.queue.run(move |conn| write_committed(conn, &job.0, &job.1, &job.2))?;
+        let job = Arc::new((front.chosen.clone(), front.records.clone(), front.landed.clone()));
+        self.shared.queue.run_with_room(move |conn| write_committed(conn, &job.0, &job.1, &job.2))?;
         self.shared.show_committed(front);
         commits.last = Some(slot);
         commits.in_flight.pop_front();

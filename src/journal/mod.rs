@@ -73,6 +73,10 @@ pub struct JournalOptions {
     pub piece_store: u64,
 }
 
+/// After room was made and the disk is full still, it is tried again after this, and then ever more seldom.
+const ROOM_PAUSE: Duration = Duration::from_millis(200);
+const MAX_ROOM_PAUSE: Duration = Duration::from_secs(5);
+
 /// What an existing journal held when it was opened.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -242,6 +246,28 @@ impl Journal {
     fn append(&self, records: Vec<Record>, hold: Hold) -> Result<Seq> {
         self.check_writable()?;
         self.shared.append(&mut self.shared.overlay.write(), records, hold)
+    }
+
+    /// Calls `make_room` whenever the disk is found full, on a thread of its own, until the journal is closed or that
+    /// returns false. Meanwhile callers wait for it, a little, before they are refused.
+    pub fn when_full(&self, make_room: impl Fn() -> bool + Send + 'static) -> std::io::Result<()> {
+        let queue = self.shared.queue.clone();
+        let help = move || {
+            let mut pause = ROOM_PAUSE;
+            while queue.wait_until_full() && make_room() {
+                // The next batch sees what has become free; its failure is shown to everybody.
+                let _ = queue.run(|_| Ok(()));
+                match queue.failure() {
+                    None => pause = ROOM_PAUSE,
+                    Some(_) => {
+                        std::thread::sleep(pause);
+                        pause = (pause * 2).min(MAX_ROOM_PAUSE);
+                    }
+                }
+            }
+            queue.without_help();
+        };
+        std::thread::Builder::new().name("cwdfs-room".into()).spawn(help).map(drop)
     }
 
     /// Fails while nothing new can be kept: the disk fails, or changes of an earlier process wait.

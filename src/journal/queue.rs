@@ -8,9 +8,9 @@ use super::Result;
 use super::db::During;
 use super::overlay::Change;
 use crate::log::ids::{Blob, LocalId};
-use crate::log::source::LocalError;
+use crate::log::source::{LocalError, LocalKind};
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ const GATHER: Duration = Duration::from_millis(3);
 /// Unwritten bytes at which it stops gathering, and at which callers are slowed down.
 const SOON: usize = 4 << 20;
 const FULL: usize = 64 << 20;
+/// How long callers wait on a full disk for room to be made.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Something to write.
 pub(super) enum Op {
@@ -71,6 +73,12 @@ struct Waiting {
     failure: Option<LocalError>,
     /// All is written, but only into the space that was set aside for a full disk.
     tight: Option<LocalError>,
+    /// When the disk was found full, while it is.
+    full_since: Option<Instant>,
+    /// It was found full since [`Queue::wait_until_full`] returned.
+    filled: bool,
+    /// Somebody makes room then.
+    helped: bool,
     /// The writer is no more; nothing will ever be written.
     gone: bool,
     /// Small contents that are not in the database yet.
@@ -88,27 +96,82 @@ pub(super) struct Queue {
     pub woken: std::sync::atomic::AtomicU32,
     work: Condvar,
     space: Condvar,
+    full: Condvar,
+}
+
+impl Waiting {
+    /// Why nothing new is taken; `freeing`: not even what may free space.
+    fn refusal(&self, freeing: bool) -> Option<&LocalError> {
+        let tight = self.tight.as_ref().filter(|_| !freeing);
+        self.failure.as_ref().or(tight)
+    }
+
+    /// Until when it is waited for whoever makes room.
+    fn patience(&self) -> Option<Instant> {
+        self.full_since.filter(|_| self.helped && !self.closed && !self.gone).map(|since| since + GRACE)
+    }
+
+    fn look_at_space(&mut self) -> bool {
+        let is_full = self.refusal(false).is_some_and(|error| error.kind == LocalKind::Full);
+        match is_full {
+            true => _ = self.full_since.get_or_insert_with(Instant::now),
+            false => self.full_since = None,
+        }
+        self.filled = is_full;
+        is_full
+    }
 }
 
 impl Queue {
-    /// Refuses new changes while the writer fails or the disk is as good as full; nothing made before is lost
-    /// by that.
+    /// Refuses new changes while the writer fails or the disk is as good as full, and nobody makes room in time;
+    /// nothing made before is lost by that.
     pub fn check(&self) -> Result<()> {
-        self.failure().map_or(Ok(()), Err)
+        self.wait_for_room(&mut self.waiting.lock(), false)
     }
 
     /// Refuses changes by which local content can go only while the writer fails.
     pub fn check_failing(&self) -> Result<()> {
-        self.waiting.lock().failure.clone().map_or(Ok(()), Err)
+        self.wait_for_room(&mut self.waiting.lock(), true)
+    }
+
+    fn wait_for_room(&self, waiting: &mut MutexGuard<'_, Waiting>, freeing: bool) -> Result<()> {
+        while let Some(error) = waiting.refusal(freeing) {
+            let error = error.clone();
+            match waiting.patience().filter(|until| *until > Instant::now()) {
+                Some(until) => _ = self.space.wait_until(waiting, until),
+                None => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Waits while too much is unwritten.
     pub fn wait_for_space(&self) -> Result<()> {
         let mut waiting = self.waiting.lock();
-        while waiting.bytes + waiting.taken > FULL && waiting.failure.is_none() {
+        loop {
+            self.wait_for_room(&mut waiting, true)?;
+            if waiting.bytes + waiting.taken <= FULL {
+                return Ok(());
+            }
             self.space.wait(&mut waiting);
         }
-        waiting.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// For who makes room: returns when the disk was found full; false once the queue is closed.
+    pub fn wait_until_full(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        waiting.helped = true;
+        while !waiting.filled && !waiting.closed && !waiting.gone {
+            self.full.wait(&mut waiting);
+        }
+        waiting.filled = false;
+        !waiting.closed && !waiting.gone
+    }
+
+    /// Nobody makes room any more.
+    pub fn without_help(&self) {
+        self.waiting.lock().helped = false;
+        self.space.notify_all();
     }
 
     /// Adds an operation that nobody waits for.
@@ -156,6 +219,25 @@ impl Queue {
         result.recv().map_err(|_| stopped())
     }
 
+    /// Like [`Queue::run`], and again where the disk was full and room is made in time.
+    pub fn run_with_room(
+        &self,
+        job: impl Fn(&Connection) -> Result<()> + Clone + Send + 'static,
+    ) -> Result<()> {
+        loop {
+            match self.run(job.clone()) {
+                Err(error) if error.kind == LocalKind::Full => {
+                    let mut waiting = self.waiting.lock();
+                    if waiting.patience().is_none_or(|until| until <= Instant::now()) {
+                        return Err(error);
+                    }
+                    self.wait_for_room(&mut waiting, true)?;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
     /// A small content that is not in the database yet.
     pub fn piece(&self, id: LocalId) -> Option<Bytes> {
         self.waiting.lock().pieces.get(&id).cloned()
@@ -171,6 +253,8 @@ impl Queue {
     pub fn close(&self) {
         self.waiting.lock().closed = true;
         self.work.notify_all();
+        self.full.notify_all();
+        self.space.notify_all();
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -213,12 +297,19 @@ impl Queue {
         waiting.taken = 0;
         waiting.failure = None;
         waiting.tight = tight;
+        if waiting.look_at_space() {
+            self.full.notify_one();
+        }
         self.space.notify_all();
     }
 
     /// A batch could not be written.
     pub(super) fn failed(&self, error: &LocalError) {
-        self.waiting.lock().failure = Some(error.clone());
+        let mut waiting = self.waiting.lock();
+        waiting.failure = Some(error.clone());
+        if waiting.look_at_space() {
+            self.full.notify_one();
+        }
         self.space.notify_all();
     }
 
@@ -229,6 +320,7 @@ impl Queue {
         waiting.failure.get_or_insert(failure);
         waiting.ops.retain(|op| !matches!(op, Op::Job(_)));
         self.space.notify_all();
+        self.full.notify_all();
     }
 }
 

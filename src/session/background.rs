@@ -23,6 +23,7 @@ impl Session {
         writer.committer.kick(Duration::ZERO);
         let lease = writer.lease.clone();
         lease.keep(&self.runtime);
+        self.free_disk_when_full();
         self.spawn(stop, watch_hold(Arc::downgrade(self), lease.clone()));
         self.spawn(stop, capture_regularly(Arc::downgrade(self), self.options.commit_interval));
         self.spawn(stop, keeper::keep(Arc::downgrade(self), lease.clone(), writer.committer.watch()));

@@ -92,6 +92,34 @@ fn a_disk_smaller_than_the_cache_may_be_holds_what_it_can_and_nobody_sees_an_err
     mount.unmount();
 }
 
+/// What fills it can go, but the first to find it full is whoever writes a name, not whoever reads.
+#[test]
+fn a_small_file_has_room_on_a_disk_that_is_full_of_what_can_go() {
+    const FILES: u64 = 16;
+    const BYTES: usize = 3 << 20;
+    let world = World::new("disk-brim");
+    let mount = world.host("a").mount(&[]);
+    for n in 0..FILES {
+        fs::write(mount.path(format!("f{n}")), noise(BYTES, n)).expect("write");
+    }
+    mount.flush();
+    mount.unmount();
+    let disk = Disk::ext4(&world.local("brim"), "90M");
+    let mount = world.host("b").with_cache(disk.path().join("cache")).mount(&[]);
+    for n in 0..FILES {
+        assert!(fs::read(mount.path(format!("f{n}"))).expect("read") == noise(BYTES, n));
+    }
+    // Somebody else takes what is left.
+    let other = disk.path().join("other");
+    assert!(fs::write(&other, vec![1; 90 << 20]).is_err(), "the disk is full");
+    for n in 0..60u64 {
+        let (path, bytes) = (mount.path(format!("small{n}")), noise(30_000, n));
+        write_closed(&path, &bytes).expect("a small file has room");
+        assert!(fs::read(&path).expect("read") == bytes);
+    }
+    mount.unmount();
+}
+
 #[test]
 fn a_cache_that_turns_read_only_is_an_error_and_status_says_so() {
     let world = World::new("disk-ro");

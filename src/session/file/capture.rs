@@ -156,6 +156,17 @@ impl Session {
         ended.into_iter().try_for_each(|captured| captured.map(drop))
     }
 
+    /// From now on clean content goes when the journal finds the disk full. Journals that cannot have a thread for that
+    /// are relieved by [`Session::free_disk`] alone.
+    pub(in crate::session) fn free_disk_when_full(self: &Arc<Self>) {
+        let session = Arc::downgrade(self);
+        let make_room =
+            move || session.upgrade().map(|session| session.data.content.make_room(ROOM)).is_some();
+        if let Err(error) = self.journal.when_full(make_room) {
+            tracing::warn!(%error, "a full disk is noticed late: no thread for it");
+        }
+    }
+
     /// Where the disk is full, evicts clean content until the journal has its space again.
     pub(in crate::session) async fn free_disk(self: &Arc<Self>) -> Result<()> {
         if self.journal.failure().is_none_or(|error| error.kind != LocalKind::Full) {

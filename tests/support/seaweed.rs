@@ -33,7 +33,7 @@ trap '' INT
 exec 3<&0
 "$weed" "$@" >"$dir/weed.log" 2>&1 </dev/null 3<&- &
 child=$!
-( read -r _ <&3; kill -KILL $child 2>/dev/null; rm -rf "$dir" || { sleep 1; rm -rf "$dir"; } ) &
+( read -r _ <&3; grep -q weed "/proc/$child/comm" 2>/dev/null && kill -KILL $child; rm -rf "$dir" || { sleep 1; rm -rf "$dir"; } ) &
 wait $child
 "#;
 

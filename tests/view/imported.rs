@@ -81,6 +81,20 @@ fn a_first_mount_asks_for_listings_and_headers_and_for_no_content() {
 }
 
 #[test]
+fn a_pass_that_finds_nothing_is_one_listing() {
+    let rig = Rig::new();
+    let host = rig.mount();
+    host.write("file", b"content");
+    host.publish();
+    host.refresh();
+    let listings = || host.faulty.requests().get("list").copied().unwrap_or(0);
+    let before = listings();
+    host.refresh();
+    assert_eq!(listings() - before, 1);
+    host.unmount();
+}
+
+#[test]
 fn a_first_mount_that_fails_midway_shows_nothing_and_goes_on_later() {
     let rig = Rig::new();
     for n in 0..40 {

@@ -54,12 +54,10 @@ pub(super) struct Counts {
 
 /// Lists the prefix and compares. Fails when the listing does not show our own lease.
 pub(super) async fn list(shared: &Shared) -> Result<(Differences, Counts)> {
-    if !shared.sees_lease().await? {
-        return Err(ViewError::BadListing { store: shared.store.describe() });
-    }
     let mut walk = Walk::new(shared)?;
     let progress = Progress::new("list objects");
     let (mut start, mut onward): (Option<String>, _) = (None, Onward::default());
+    let mut sees_lease = false;
     loop {
         let page = shared.store.list("", start.as_deref(), PAGE).await?;
         progress.step(page.objects.len() as u64, 0);
@@ -68,6 +66,7 @@ pub(super) async fn list(shared: &Shared) -> Result<(Differences, Counts)> {
         }
         let mut next = page.objects.last().map(|last| last.key.clone());
         for object in page.objects {
+            sees_lease |= object.key == keys::LEASE;
             if object.key.starts_with(keys::ROOT) {
                 // Ours end a page, so the next one begins behind all of them.
                 next = next.filter(|last| !last.starts_with(keys::ROOT)).or(Some(BEHIND_OURS.to_owned()));
@@ -79,6 +78,10 @@ pub(super) async fn list(shared: &Shared) -> Result<(Differences, Counts)> {
             Some(last) if page.more => start = Some(last),
             _ => break,
         }
+    }
+    // Usually it comes by the way; where more of ours is before it, it is asked for by itself.
+    if !sees_lease && !shared.sees_lease().await? {
+        return Err(ViewError::BadListing { store: shared.store.describe() });
     }
     walk.rest()
 }

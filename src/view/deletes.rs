@@ -29,7 +29,6 @@ const ONE_ATTEMPT: Duration = Duration::from_secs(1);
 const PAGE: usize = 1000;
 
 /// The notes by the key of the object.
-#[derive(Default)]
 pub(super) struct Deletes(Mutex<HashMap<String, Note>>);
 
 struct Note {

@@ -316,7 +316,8 @@ async fn note_deletes(shared: &Shared, key: &str) -> Result<()> {
 fn due_deletes(shared: &Shared) -> Result<Vec<String>> {
     let mut tree = shared.tree()?;
     let mut found = Vec::new();
-    for key in shared.dirty.lock().due_by(Instant::now(), NOTED_TOGETHER) {
+    let due = shared.dirty.lock().due_by(Instant::now(), NOTED_TOGETHER);
+    for key in due {
         let is_there = shared.row(&key)?.is_some_and(|row| !row.is_about_to_be());
         if is_there
             && shared.deletes.noted(&key).is_none()

@@ -1,5 +1,6 @@
 //! The work that tests do in a session: what people do, with the programs they use.
 
+use crate::support::descriptors::apart;
 use crate::support::{sh, tree};
 use rustix::fs::{FileType, Mode};
 use std::fs::{self, File};
@@ -142,9 +143,11 @@ pub fn close(file: File) -> std::io::Result<()> {
     nix::unistd::close(file).map_err(Into::into)
 }
 
-/// Writes a whole file and closes it; the error may be that of the close.
+/// Writes a whole file and closes it; the error may be that of the close. Its daemon may stand still meanwhile.
 pub fn write_closed(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    close(file)
+    apart(|| {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        close(file)
+    })
 }

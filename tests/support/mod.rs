@@ -4,6 +4,7 @@
 //! Nothing here uses cwdfs's own code: the binary is looked at from outside only.
 
 pub mod container;
+pub mod descriptors;
 pub mod disk;
 pub mod issuer;
 pub mod machine;
@@ -26,7 +27,9 @@ pub use story::{Story, same_as_ext4};
 pub use tree::Tree;
 pub use world::{World, full};
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 /// A program that tests/run installs: of the directory that `variable` names, or of `place` in the project. Panics
@@ -39,6 +42,21 @@ pub fn installed(variable: &str, place: &str, name: &str) -> PathBuf {
     let path = dir.join(name);
     assert!(path.is_file(), "{} is missing: tests/run installs it", path.display());
     path
+}
+
+/// Has each panic told where and when it happens too: the test runner keeps what a test printed to its end, after which
+/// nobody knows what else went on at that moment.
+pub fn tell_panics_at_once() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let thread = std::thread::current();
+            // Not captured, as what `eprintln` prints is. Without an error output there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "== {} {panic}", thread.name().unwrap_or("a thread"));
+            usual(panic);
+        }));
+    });
 }
 
 /// Waits until `done`; panics, naming `what`, when `limit` passes first.

@@ -55,7 +55,8 @@ live() {
 live "$@" &
 living=$!
 read -r _ <&3
-kill -KILL $living; kill -KILL "$(cat "$dir/pid")"
+kill -KILL $living; weed=$(cat "$dir/pid")
+grep -q weed "/proc/$weed/comm" 2>/dev/null && kill -KILL "$weed"
 rm -rf "$dir" || { sleep 1; rm -rf "$dir"; }
 "#;
 

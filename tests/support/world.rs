@@ -6,6 +6,7 @@ use super::network::{Network, Segment};
 use super::ran::{Ran, run_by};
 use super::relay::Relay;
 use super::seaweed::{self, Seaweed};
+use super::tell_panics_at_once;
 use super::witness::Witness;
 use std::ffi::OsStr;
 use std::fs;
@@ -77,6 +78,7 @@ impl World {
     }
 
     fn at(name: &str, server: &Seaweed, relay: Option<Relay>) -> World {
+        tell_panics_at_once();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let prefix = format!("{name}-{:x}", now.as_micros());
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&prefix);

@@ -1,5 +1,6 @@
 //! Unmounts while somebody is at work.
 
+use crate::support::descriptors::apart;
 use crate::support::mount::is_mounted;
 use crate::support::way::no_error_logged;
 use crate::support::{World, sh};
@@ -7,7 +8,8 @@ use crate::work::{noise, write_closed};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::Write;
-use std::time::Duration;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
 
 #[test]
 fn an_unmount_while_a_file_is_open_is_busy_and_changes_nothing() {
@@ -100,6 +102,37 @@ fn a_daemon_that_stood_still_goes_on() {
     mount.lose_machine();
     let mount = world.host("b").mount(&["--takeover"]);
     assert_eq!(fs::read_to_string(mount.path("during")).expect("read"), "waits");
+    mount.unmount();
+}
+
+/// What [`apart`] is for: a program starts while another thread has a file of a daemon that stands still.
+#[test]
+fn a_program_starts_beside_a_file_of_a_daemon_that_stands_still() {
+    let world = World::new("odd-beside");
+    let mount = world.host("a").mount(&[]);
+    let (local, opened, done) = (world.local("beside"), Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            apart(|| {
+                let mut file = File::create(mount.path("f")).expect("create");
+                file.write_all(b"unflushed").expect("write");
+                opened.wait();
+                done.wait();
+            });
+        });
+        opened.wait();
+        mount.signal(rustix::process::Signal::STOP);
+        let start = Instant::now();
+        let starter = scope.spawn(|| sh(&local, "true"));
+        while !starter.is_finished() && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let started = starter.is_finished();
+        mount.signal(rustix::process::Signal::CONT);
+        done.wait();
+        starter.join().expect("a program");
+        assert!(started, "it waited for the daemon");
+    });
     mount.unmount();
 }
 

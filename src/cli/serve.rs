@@ -10,7 +10,7 @@ use super::start::{Plan, start};
 use super::{daemon, log, metrics, rest};
 use crate::control::registry::Entry;
 use crate::control::{client, registry};
-use crate::fuse::{Passthrough, probe, table};
+use crate::fuse::{Passthrough, probe, sys, table};
 use crate::metrics::Bound;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::mount::MountFlags;
@@ -38,6 +38,7 @@ pub fn run(mut args: MountArgs, flags: MountFlags, supervisor: &Supervisor) -> R
     }
     places::are_apart(&args)?;
     let (bound, metrics) = metrics::bind(&args)?;
+    sys::keep_memory_together();
     log::start(&args)?;
     raise_descriptors();
     let cache = places::cache_folder(&args, &key)?;

@@ -17,12 +17,14 @@ use crate::session::{KeepOptions, Modes, Owners, Session, SessionOptions};
 use crate::view::{View, ViewOptions};
 use ignore::gitignore::Gitignore;
 use rustix::mount::MountFlags;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-/// Threads that read requests.
-const THREADS: usize = 3;
+/// Threads that read requests: one for each processor, within these bounds. One that reads the journal's database does
+/// not hold up who needs no more than memory, even on a single processor.
+const THREADS: RangeInclusive<usize> = 3..=8;
 /// A follower's longest time between polls: the bound that people are told.
 pub const FOLLOW: Duration = Duration::from_secs(5);
 /// How long a start that failed may take to give the session back.
@@ -176,6 +178,10 @@ fn take_away(served: &Served) {
     }
 }
 
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).clamp(*THREADS.start(), *THREADS.end())
+}
+
 fn fuse_options(plan: &Plan, view: &Arc<View>) -> FuseOptions {
     let args = &plan.args;
     let flags = if args.read_only { plan.flags | MountFlags::RDONLY } else { plan.flags };
@@ -187,7 +193,7 @@ fn fuse_options(plan: &Plan, view: &Arc<View>) -> FuseOptions {
     };
     let refresh = args.refresh_attr.as_ref().map(|name| RefreshAttr::new(name, view));
     let passthrough = plan.passthrough.clone();
-    FuseOptions { mount, passthrough, following: args.read_only, threads: THREADS, refresh }
+    FuseOptions { mount, passthrough, following: args.read_only, threads: threads(), refresh }
 }
 
 fn entry(plan: &Plan, registry: &Registry, served: &Served) -> Entry {

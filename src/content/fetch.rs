@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 /// Requests under way at once.
 const PARALLEL: usize = 16;
@@ -31,6 +32,7 @@ const TOGETHER: u64 = 5;
 /// Blobs whose readers' places are remembered.
 const PLACES: usize = 4096;
 
+type Bringing = JoinHandle<Result<Bytes, ContentError>>;
 type Fetching = Shared<BoxFuture<'static, Result<Bytes, ContentError>>>;
 
 /// Where a blob's reader is.
@@ -165,6 +167,24 @@ impl Fetcher {
         Ok(bytes)
     }
 
+    /// A whole blob that came here by the way: whoever reads of it finds it, or waits until it is kept.
+    pub fn take(self: &Arc<Self>, blob: &Blob, object: &Bytes) {
+        let size = object.len() as u64;
+        self.place(blob, |place| place.size = Some(size));
+        for key in (0..size.div_ceil(CHUNK)).map(|index| ChunkKey { blob: blob.clone(), index }) {
+            let bytes = object.slice(key.range().start as usize..key.range().end.min(size) as usize);
+            // It runs on its own; whoever needs it finds it under way.
+            drop(self.bring(&key, |this| {
+                let key = key.clone();
+                this.runtime.clone().spawn_blocking(move || {
+                    this.keep(&key, &bytes);
+                    this.under_way.lock().remove(&key);
+                    Ok(bytes)
+                })
+            }));
+        }
+    }
+
     /// A range of a blob, past all caches, for pieces that the caller checks (see [`Fetcher::again`]).
     pub async fn run(&self, blob: &Blob, range: Range<u64>) -> Result<Bytes, ContentError> {
         let (key, etag) = object_of(blob).ok_or_else(|| no_object(blob))?;
@@ -199,16 +219,23 @@ impl Fetcher {
 
     /// A chunk from the store; shared by all who ask for it at once, and finished though they leave.
     fn chunk(self: &Arc<Self>, key: &ChunkKey) -> Fetching {
+        self.bring(key, |this| {
+            let wanted = key.clone();
+            this.runtime.clone().spawn(async move {
+                let fetched = this.get_chunk(&wanted).await;
+                this.under_way.lock().remove(&wanted);
+                fetched
+            })
+        })
+    }
+
+    /// What brings a chunk: what is under way already, or what `start` starts, which takes itself off that list.
+    fn bring(self: &Arc<Self>, key: &ChunkKey, start: impl FnOnce(Arc<Self>) -> Bringing) -> Fetching {
         let mut under_way = self.under_way.lock();
         if let Some(fetching) = under_way.get(key) {
             return fetching.clone();
         }
-        let (this, wanted) = (self.clone(), key.clone());
-        let task = self.runtime.spawn(async move {
-            let fetched = this.get_chunk(&wanted).await;
-            this.under_way.lock().remove(&wanted);
-            fetched
-        });
+        let task = start(self.clone());
         let ended = |joined: Result<_, tokio::task::JoinError>| joined.unwrap_or(Err(ContentError::Stopped));
         let fetching = task.map(ended).boxed().shared();
         under_way.insert(key.clone(), fetching.clone());
@@ -232,11 +259,15 @@ impl Fetcher {
             Err(e) => return Err(e.into()),
         };
         self.place(&key.blob, |place| place.size = Some(got.meta.size));
-        if let Err(e) = self.chunks.keep(key, &got.body) {
-            // The reader has its bytes; only the next one has to fetch them again.
-            tracing::warn!("cannot keep a chunk of {object}: {e}");
-        }
+        self.keep(key, &got.body);
         Ok(got.body)
+    }
+
+    fn keep(&self, key: &ChunkKey, bytes: &Bytes) {
+        if let Err(e) = self.chunks.keep(key, bytes) {
+            // The reader has its bytes; only the next one has to fetch them again.
+            tracing::warn!("cannot keep a chunk of {:?}: {e}", key.blob);
+        }
     }
 
     /// A reader needs a chunk that is not here, of a blob of which some is: small contents are read in the order of

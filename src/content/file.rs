@@ -102,6 +102,10 @@ pub(super) struct State {
     pub backing: Option<Backing>,
     /// Where a reader in order goes on.
     pub reader: u64,
+    /// How far that one has read in order.
+    pub in_order: u64,
+    /// Up to where was asked for, ahead of that reader.
+    pub ahead: u64,
     /// When it was last used.
     pub used_at: u64,
     /// A record for the next mount.
@@ -178,6 +182,8 @@ impl File {
                 generation: 0,
                 backing: None,
                 reader: 0,
+                in_order: 0,
+                ahead: 0,
                 used_at: core.budget.tick(),
                 noted: Noted::No,
                 used: 0,

@@ -34,7 +34,7 @@ pub use fetch::{is_right, object_of};
 pub use file::{File, Live, MAX_SIZE, Place, Unplaced};
 
 use crate::log::blobs::BlobNames;
-use crate::log::ids::{Ino, LocalId};
+use crate::log::ids::{Blob, Ino, LocalId};
 use crate::log::row::{ExtentRow, InodeRow};
 use crate::log::source::LocalError;
 use crate::store::ObjectStore;
@@ -133,6 +133,15 @@ impl Content {
         let file = File::new(self.core.clone(), ino, row);
         self.core.restore(&file, row);
         file
+    }
+
+    /// A whole blob that came here with something else, kept as if somebody had read it. What would fill more than half
+    /// of the cache is not.
+    pub fn take(&self, blob: &Blob, object: &Bytes) {
+        let budget = &self.core.budget;
+        if budget.used() + object.len() as u64 <= budget.limit() / 2 {
+            self.core.fetcher.take(blob, object);
+        }
     }
 
     /// Forgets cached content of `ino`, whose extents were changed by somebody else or are gone for good.

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use futures::stream::{StreamExt, TryStreamExt};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 /// Files from this size on are fetched into their image, and so are those in large pieces, which are in no chunk; others
@@ -24,8 +24,8 @@ const LARGE: u64 = 4 << 20;
 const STEP: u64 = 1 << 20;
 const STRIDE: u64 = 4 << 20;
 
-/// How far ahead of a reader in order a large file is fetched.
-const AHEAD: u64 = 16 << 20;
+/// How far ahead of a reader in order a large file is fetched: as far as it has come by then, within these bounds.
+const AHEAD: RangeInclusive<u64> = 16 << 20..=48 << 20;
 
 /// The most bytes of one request.
 const RUN: u64 = 8 << 20;
@@ -69,10 +69,13 @@ fn shown(extent: &ExtentRow, piece: &Bytes) -> Bytes {
 
 impl File {
     /// Up to `len` bytes from `offset` on, fewer only at the end; `None` when they have to be fetched.
-    pub fn read_here(&self, offset: u64, len: u32) -> Result<Option<Bytes>, ContentError> {
+    pub fn read_here(self: &Arc<Self>, offset: u64, len: u32) -> Result<Option<Bytes>, ContentError> {
         let here = self.look_here(offset, len)?;
         match &here {
-            Some(_) => self.core.counts.hits.one(),
+            Some(bytes) => {
+                self.core.counts.hits.one();
+                self.stay_ahead(offset, bytes.len() as u64);
+            }
             None => self.core.counts.misses.one(),
         }
         Ok(here)
@@ -112,7 +115,7 @@ impl File {
             return Ok(plan.buf.freeze());
         }
         let end = plan.offset + plan.buf.len() as u64;
-        let in_order = self.went_on(plan.offset, plan.buf.len() as u64);
+        let in_order = self.went_on(plan.offset, plan.buf.len() as u64, true);
         // What is damaged in a file that is not large costs its own step only.
         let step = if in_order && plan.size >= LARGE { STRIDE } else { STEP };
         let mut outside: Ranges = outside.into_iter().collect();
@@ -203,16 +206,44 @@ impl File {
     }
 
     /// Notes where a reader is; whether it goes on where the last one ended.
-    fn went_on(&self, offset: u64, len: u64) -> bool {
+    fn went_on(&self, offset: u64, len: u64, missed: bool) -> bool {
         let mut state = self.state.lock();
         let in_order = offset.abs_diff(state.reader) <= STRIDE;
         state.reader = offset + len;
+        state.in_order = if in_order { state.in_order + len } else { 0 };
+        if missed || !in_order {
+            // What was asked for may be gone again.
+            state.ahead = 0;
+        }
         in_order
     }
 
+    /// A reader found what it asked for: sees to it that the next finds it too, before it has to wait.
+    fn stay_ahead(self: &Arc<Self>, offset: u64, len: u64) {
+        let size = {
+            let state = self.state.lock();
+            // Most reads are of files that are whole, or read from chunks.
+            if state.size < LARGE || state.ahead == 0 || state.ahead >= state.size {
+                return;
+            }
+            state.size
+        };
+        if self.went_on(offset, len, false) {
+            self.go_ahead(offset + len, size);
+        }
+    }
+
+    /// Has the units ahead of a reader fetched, each once.
     fn go_ahead(self: &Arc<Self>, from: u64, size: u64) {
-        let last = from.saturating_add(AHEAD).min(size);
-        for index in from / STRIDE..last.div_ceil(STRIDE) {
+        let units = {
+            let mut state = self.state.lock();
+            let window = state.in_order.clamp(*AHEAD.start(), *AHEAD.end());
+            let last = from.saturating_add(window).min(size).div_ceil(STRIDE);
+            let first = (state.ahead.max(from) / STRIDE).min(last);
+            state.ahead = state.ahead.max(last * STRIDE);
+            first..last
+        };
+        for index in units {
             let unit = index * STRIDE..((index + 1) * STRIDE).min(size);
             if !self.state.lock().outside(unit.clone()).is_empty() {
                 // It runs on its own; whoever needs it finds it under way, and its error there.
@@ -377,6 +408,26 @@ mod tests {
         // Another reader has the first of the two megabytes fetched.
         assert!(file.read(3 << 20, 4096).await.unwrap() == data[3 << 20..(3 << 20) + 4096]);
         assert!(file.complete(planned).await.unwrap() == data[3 << 20..5 << 20]);
+    }
+
+    /// Nobody who goes in order waits again once what he asked for first is here, as long as the store keeps up.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reader_in_order_waits_once() {
+        let data = pattern(80 << 20, 5);
+        let (bench, file) = Bench::elsewhere(&data, 256 << 20).await;
+        let mut at = 0;
+        while at < data.len() {
+            let bytes = match file.read_here(at as u64, 1 << 20).unwrap() {
+                Some(bytes) => bytes,
+                None => file.read(at as u64, 1 << 20).await.unwrap(),
+            };
+            assert!(bytes == data[at..at + bytes.len()]);
+            at += bytes.len();
+            while !file.core.filling.lock().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        assert_eq!(bench.content.usage().misses, 1);
     }
 
     #[tokio::test(flavor = "multi_thread")]

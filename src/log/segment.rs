@@ -86,6 +86,8 @@ pub struct Segment {
     pub checksum: Checksum,
     /// Content inside it that was fetched along and is worth keeping.
     pub pieces: Vec<(ExtentRow, Bytes)>,
+    /// The whole object, where it has more content than [`Segment::pieces`] are made of.
+    pub object: Option<Bytes>,
 }
 
 /// Lays out a commit. Fails when a record names a local piece that the journal did not hand over.
@@ -174,6 +176,7 @@ pub fn decode(epoch: Epoch, slot: Slot, bytes: &[u8]) -> Result<Segment, LogErro
         content_len: layout.content_len as u64,
         checksum: layout.checksum,
         pieces: Vec::new(),
+        object: None,
     })
 }
 

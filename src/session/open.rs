@@ -55,6 +55,7 @@ impl Session {
         let quota = count_for_quota(&journal, options.quota).await?;
         let writer = start_writer(&store, &journal, &recovered, quota)?;
         let session = Session::assemble(store, journal, Some(writer), found.same_boot, options, notices)?;
+        session.data.take(&recovered.objects);
         session.start_background();
         Ok(session)
     }
@@ -229,8 +230,8 @@ fn make_root(journal: &Journal, untold: Untold) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::api::NewNode;
-    use crate::session::testing::{ROOT, WRITE, options};
+    use crate::session::api::{NewNode, WriteHow};
+    use crate::session::testing::{READ, ROOT, WRITE, options};
     use crate::store::faulty::{Fault, FaultyStore, Rule};
     use crate::store::{DirStore, Gate};
     use std::time::Duration;
@@ -249,6 +250,37 @@ mod tests {
         let start = Instant::now();
         let session = Session::start(gate, options(cache.path())).await.unwrap();
         (session, start.elapsed().as_millis() / TRIP.as_millis(), cache)
+    }
+
+    /// The content of a commit comes with its rows: who reads it then asks the store for nothing.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn content_that_was_replayed_is_not_fetched_again() {
+        let (dir, caches) = (TempDir::new().unwrap(), [TempDir::new().unwrap(), TempDir::new().unwrap()]);
+        let session =
+            Session::start(Arc::new(DirStore::new(dir.path())), options(caches[0].path())).await.unwrap();
+        let mut files = Vec::new();
+        for n in 0..6_u8 {
+            let new = NewNode { mode: 0o644, umask: 0, rdev: 0, target: Vec::new() };
+            let made = session.create(ROOT, Ino::ROOT, &[b'a' + n], new, WRITE).get().await.unwrap();
+            let (ino, fh) = (made.0.ino, made.1.fh);
+            session.write(ROOT, fh, ino, 0, &[n; 100_000], WriteHow::default()).get().await.unwrap();
+            session.release(fh);
+            files.push((ino, n));
+        }
+        session.flush_all(Duration::from_secs(60)).await.unwrap();
+        // As killed: nothing was packed, no checkpoint was made.
+        drop(session);
+        let store = FaultyStore::new(Arc::new(DirStore::new(dir.path())), 1);
+        let session = Session::start(store.clone(), options(caches[1].path())).await.unwrap();
+        let gets = || store.requests().get("get").copied().unwrap_or(0);
+        let before = gets();
+        for (ino, n) in files {
+            let opened = session.open(ROOT, ino, READ).get().await.unwrap();
+            let found = session.read(opened.fh, ino, 0, 200_000).get().await.unwrap();
+            assert!(found == [n; 100_000][..], "file {n}");
+            session.release(opened.fh);
+        }
+        assert_eq!(gets() - before, 0, "requests");
     }
 
     /// Of a new one: a look, three to find out what the store keeps, the lease. Of another: a look, the lease, the

@@ -29,7 +29,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Bytes after which a pack ends.
-const PACK: usize = 16 << 20;
+const PACK: usize = 8 << 20;
 /// Contents of one file that follow on each other become one piece up to this size: small, so that a later
 /// change of a part of it leaves little dead.
 const PIECE: u64 = 256 << 10;

@@ -17,12 +17,13 @@ pub(super) use walk::{Fetched, fetch, hand_over};
 
 use super::checkpoint::Name;
 use super::error::LogError;
-use super::ids::{Epoch, SessionId, Slot};
+use super::ids::{Blob, Epoch, SessionId, Slot};
 use super::lease::{Ending, Lease, LeaseOptions};
 use super::segment::Segment;
 use super::source::{Checksum, RecoverySink, Seq};
 use crate::store::ObjectStore;
 use base::Start;
+use bytes::Bytes;
 use enter::Entered;
 use std::sync::Arc;
 use walk::Walk;
@@ -78,6 +79,8 @@ pub struct Recovered {
     pub checkpoint: Option<Name>,
     /// Damage found on the way that a fallback got round, for the log and `status`.
     pub warnings: Vec<String>,
+    /// Whole objects with content that came with the rows: the newest large segments, some 32 MiB at most.
+    pub objects: Vec<(Blob, Bytes)>,
 }
 
 /// Takes the session for writing and brings `sink` up to its newest committed slot. After an error the lease
@@ -151,6 +154,7 @@ async fn bring_up(
             replayed: 0,
             checkpoint,
             warnings,
+            objects: Vec::new(),
         });
     }
     let Start { at, listed, local_used, loaded, warnings } =
@@ -165,8 +169,8 @@ async fn bring_up(
         (false, _) => Lineage::Store,
     };
     let checkpoint = entered.names.iter().max().copied();
-    let (next_slot, replayed) = (walk.at.1, walk.replayed);
-    Ok(Recovered { lease, next_slot, lineage, before, replayed, checkpoint, warnings })
+    let (next_slot, replayed, objects) = (walk.at.1, walk.replayed, walk.objects.into());
+    Ok(Recovered { lease, next_slot, lineage, before, replayed, checkpoint, warnings, objects })
 }
 
 #[cfg(test)]

@@ -5,13 +5,15 @@ use super::enter::Entered;
 use super::seal;
 use crate::log::LogError;
 use crate::log::blocking::blocking;
-use crate::log::ids::{Epoch, SessionId, Slot, keys};
+use crate::log::ids::{Blob, Epoch, SessionId, Slot, keys};
 use crate::log::rules::{Rule, holds};
 use crate::log::segment::{self, Header, Kind, Segment};
 use crate::log::source::{Checksum, RecoverySink, Seq};
 use crate::measure::Progress;
 use crate::store::{ObjectStore, list_all};
+use bytes::Bytes;
 use futures::StreamExt;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Bytes of segments fetched at once, or one segment.
@@ -23,6 +25,9 @@ const WINDOW_SLOTS: usize = 64;
 /// Content that came with a segment of at most so many bytes is kept: reading it later would be a request of
 /// its own for next to nothing.
 const KEPT: u64 = 256 << 10;
+
+/// Bytes of larger segments that are handed to whoever reads content: the newest, which are read the soonest.
+const CARRIED: usize = 32 << 20;
 
 /// What lies at a slot.
 pub(in crate::log) enum Fetched {
@@ -46,8 +51,9 @@ pub(in crate::log) async fn fetch(
         };
         match segment::decode(epoch, slot, &body) {
             Ok(mut segment) => {
-                if segment.content_len <= KEPT {
-                    segment.pieces = segment::pieces(&segment, &body);
+                match segment.content_len <= KEPT {
+                    true => segment.pieces = segment::pieces(&segment, &body),
+                    false => segment.object = Some(body),
                 }
                 return Ok(Fetched::Segment(Box::new(segment)));
             }
@@ -98,6 +104,8 @@ pub(super) struct Walk {
     pub foreign: bool,
     /// The newest change of the local journal that was found in the log.
     pub committed: Option<Seq>,
+    /// The last large segments, whole: they were fetched for their rows.
+    pub objects: VecDeque<(Blob, Bytes)>,
     progress: Progress,
 }
 
@@ -128,6 +136,7 @@ impl Walk {
             replayed,
             foreign,
             committed,
+            objects: VecDeque::new(),
             progress,
         }
     }
@@ -215,8 +224,11 @@ impl Walk {
         if let Kind::Seal { successor } = segment.header.kind {
             return self.follow(successor);
         }
-        let checksum = segment.checksum;
+        let (checksum, object) = (segment.checksum, segment.object.clone());
         hand_over(segment, sink)?;
+        if let Some(object) = object {
+            self.carry(Blob::Segment { epoch, slot }, object);
+        }
         match self.chosen.iter().find(|(e, s, c, _)| (*e, *s, *c) == (epoch, slot, checksum)) {
             Some((.., seq)) => self.committed = self.committed.max(Some(*seq)),
             None => self.foreign = holds(Rule::ReplayOverOwn),
@@ -225,6 +237,13 @@ impl Walk {
         self.progress.step(1, 0);
         self.at = (epoch, slot.next());
         Ok(())
+    }
+
+    fn carry(&mut self, blob: Blob, object: Bytes) {
+        self.objects.push_back((blob, object));
+        while self.objects.iter().map(|(_, object)| object.len()).sum::<usize>() > CARRIED {
+            self.objects.pop_front();
+        }
     }
 
     fn follow(&mut self, successor: Epoch) -> Result<(), LogError> {

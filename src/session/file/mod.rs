@@ -25,10 +25,11 @@ use super::{Session, SessionError, SessionOptions};
 use crate::content::{Content, ContentConfig, ContentError, File, Live, Usage};
 use crate::journal::Journal;
 use crate::log::blobs::BlobNames;
-use crate::log::ids::Ino;
+use crate::log::ids::{Blob, Ino};
 use crate::log::row::Time;
 use crate::log::source::Seq;
 use crate::store::ObjectStore;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -108,6 +109,11 @@ impl Data {
             refused: AtomicBool::new(false),
             stalled: Mutex::default(),
         })
+    }
+
+    /// Keeps blobs that came here with the rows.
+    pub(super) fn take(&self, objects: &[(Blob, Bytes)]) {
+        objects.iter().for_each(|(blob, object)| self.content.take(blob, object));
     }
 
     /// Whether files may be opened in passthrough mode.

@@ -129,11 +129,11 @@ impl Mounted {
         let Mounted { session, cache } = self;
         session.stop.cancel();
         session.writer.as_ref().unwrap().committer.stop().await;
-        let dead = Arc::downgrade(&session);
+        let (dead, journal) = (Arc::downgrade(&session), Arc::downgrade(&session.journal));
         drop(session);
-        // Tasks that were in the middle of something let go of it.
+        // Tasks that were in the middle of something let go of it, and of the folder's lock.
         for _ in 0..10_000 {
-            if dead.strong_count() == 0 {
+            if dead.strong_count() == 0 && journal.strong_count() == 0 {
                 return cache;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;

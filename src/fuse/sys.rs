@@ -340,18 +340,13 @@ pub fn give_memory_back() {
     }
 }
 
-/// Keeps the allocator from holding several times what is in use: buffers of content go back to the system when they are
-/// free, and threads share a few arenas. To be called before there are threads.
+/// Has all threads share a few arenas of the allocator: by itself it makes eight for each processor, and holds in each
+/// what was once free there. To be called before there are threads.
 pub fn keep_memory_together() {
-    // Above the largest buffer of a kernel request, which comes again at once.
     #[cfg(target_env = "gnu")]
-    const LARGE: libc::c_int = 2 << 20;
-    #[cfg(target_env = "gnu")]
-    // SAFETY: both set numbers in the allocator, and no other thread allocates yet.
+    // SAFETY: it sets a number in the allocator, and no other thread allocates yet.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
-        // Set by hand it stays: by itself it rises with each large buffer that is freed.
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     }
 }
 

@@ -27,6 +27,9 @@ const STRIDE: u64 = 4 << 20;
 /// How far ahead of a reader in order a large file is fetched: as far as it has come by then, within these bounds.
 const AHEAD: RangeInclusive<u64> = 16 << 20..=48 << 20;
 
+/// Of the cache, what is ahead of a reader takes this part at the most: it must not drive out what it reads.
+const PART: u64 = 4;
+
 /// The most bytes of one request.
 const RUN: u64 = 8 << 20;
 
@@ -237,7 +240,8 @@ impl File {
     fn go_ahead(self: &Arc<Self>, from: u64, size: u64) {
         let units = {
             let mut state = self.state.lock();
-            let window = state.in_order.clamp(*AHEAD.start(), *AHEAD.end());
+            let window =
+                state.in_order.clamp(*AHEAD.start(), *AHEAD.end()).min(self.core.budget.limit() / PART);
             let last = from.saturating_add(window).min(size).div_ceil(STRIDE);
             let first = (state.ahead.max(from) / STRIDE).min(last);
             state.ahead = state.ahead.max(last * STRIDE);

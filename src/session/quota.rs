@@ -7,6 +7,7 @@
 //! Invariants:
 //! - the cheap count is never less than the exact one, and only the exact one refuses a change;
 //! - from the look at the count to the change it allows, nobody else takes the same room ([`Turn`]);
+//! - rows of a store may say of each file that it is as large as any can be: nothing here adds without saturating;
 //! - what is there already is never given up for the bound: what was stored through a mapping, or imported, is
 //!   counted even beyond it.
 
@@ -73,7 +74,7 @@ impl Quota {
     /// Rows that counted `old` count `new` now.
     pub fn moved(&self, old: u64, new: u64) {
         let mut count = self.count.lock();
-        count.rows = (count.rows + new).saturating_sub(old);
+        count.rows = count.rows.saturating_add(new).saturating_sub(old);
         count.spare = 0;
         count.generation += 1;
     }
@@ -117,7 +118,7 @@ fn count_rows(journal: &Journal) -> Result<u64> {
         for (_, value) in &rows {
             let row = InodeRow::decode(value)
                 .map_err(|error| LocalError::new(LocalKind::Damaged, error.to_string()))?;
-            sum += counted(&row);
+            sum = sum.saturating_add(counted(&row));
         }
         match rows.last() {
             Some((last, _)) if rows.len() == BATCH => from = [last, &[0][..]].concat(),
@@ -152,5 +153,25 @@ impl Session {
     pub(super) fn quota_status(&self) -> Result<Option<QuotaStatus>> {
         let of = |quota: &Quota| Ok(QuotaStatus { limit: quota.limit, used: self.used(quota)? });
         self.quota().map(of).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_files_as_large_as_any_add_up_to_no_panic() {
+        let quota = Quota {
+            limit: 1,
+            count: Mutex::new(Count { rows: 0, spare: 0, generation: 0 }),
+            turn: Mutex::default(),
+        };
+        for _ in 0..3 {
+            quota.moved(0, 1 << 63);
+        }
+        assert_eq!(quota.count().rows, u64::MAX);
+        quota.moved(1 << 63, 0);
+        assert_eq!(quota.count().rows, u64::MAX - (1 << 63));
     }
 }

@@ -28,7 +28,7 @@ impl Session {
         let Some(quota) = self.quota().filter(|_| !file.is_orphan() && !range.is_empty()) else {
             return Ok(None);
         };
-        let most = in_blocks(range.end - range.start) + BLOCK;
+        let most = in_blocks(range.end - range.start).saturating_add(BLOCK);
         if self.most_used(quota).saturating_add(most).saturating_add(PLENTY) <= quota.limit {
             return Ok(None);
         }
@@ -46,7 +46,7 @@ impl Session {
     /// What counts at the most: all changed bytes as if there had been nothing in their place.
     pub(in crate::session) fn most_used(&self, quota: &Quota) -> u64 {
         let count = quota.count();
-        (count.rows + self.changed_bytes()).saturating_sub(count.spare)
+        count.rows.saturating_add(self.changed_bytes()).saturating_sub(count.spare)
     }
 
     /// What counts, exactly.
@@ -59,7 +59,7 @@ impl Session {
             for node in &changed {
                 used = used.saturating_add_signed(self.uncounted(node)?);
             }
-            let most = count.rows + self.changed_bytes();
+            let most = count.rows.saturating_add(self.changed_bytes());
             if quota.found_spare(count.generation, most.saturating_sub(used)) {
                 return Ok(used);
             }
@@ -81,8 +81,8 @@ impl Session {
             return Ok(0);
         };
         let now = self.filled(node.ino, row.allocated, &file.unplaced())?;
-        // Both are sizes of files: far from what does not fit.
-        Ok(in_blocks(now) as i64 - counted(&row) as i64)
+        let more = i128::from(in_blocks(now)) - i128::from(counted(&row));
+        Ok(i64::try_from(more).unwrap_or(if more < 0 { i64::MIN } else { i64::MAX }))
     }
 
     /// By how much a file would count more with all of `range` written.
@@ -90,31 +90,31 @@ impl Session {
         let unplaced = file.unplaced();
         let allocated = self.find_row(ino)?.map_or(0, |row| row.allocated);
         let now = self.filled(ino, allocated, &unplaced)?;
-        let mut new = 0;
+        let mut new = 0_u64;
         for part in unplaced.bytes.missing(range) {
-            new += part.end - part.start;
+            new = new.saturating_add(part.end - part.start);
             for kept in unplaced.replaced.missing(part) {
-                new -= self.placed_bytes(ino, kept)?;
+                new = new.saturating_sub(self.placed_bytes(ino, kept)?);
             }
         }
-        Ok(in_blocks(now + new) - in_blocks(now))
+        Ok(in_blocks(now.saturating_add(new)) - in_blocks(now))
     }
 
     /// Bytes of a file that are not holes: those of its rows that nothing replaces, and what does.
     fn filled(&self, ino: Ino, allocated: u64, unplaced: &Unplaced) -> Result<u64> {
-        let mut replaced = 0;
+        let mut replaced = 0_u64;
         for range in unplaced.replaced.iter() {
-            replaced += self.placed_bytes(ino, range)?;
+            replaced = replaced.saturating_add(self.placed_bytes(ino, range)?);
         }
-        Ok(allocated.saturating_sub(replaced) + unplaced.bytes.bytes())
+        Ok(allocated.saturating_sub(replaced).saturating_add(unplaced.bytes.bytes()))
     }
 
     fn placed_bytes(&self, ino: Ino, range: Range<u64>) -> Result<u64> {
         let rows = self.journal.extents(ino, range.clone())?;
         let inside = |(at, row): &(u64, crate::log::row::ExtentRow)| {
-            (at + row.len).min(range.end).saturating_sub((*at).max(range.start))
+            at.saturating_add(row.len).min(range.end).saturating_sub((*at).max(range.start))
         };
-        Ok(rows.iter().map(inside).sum())
+        Ok(rows.iter().map(inside).fold(0, u64::saturating_add))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Without a request for so long, a mount is at rest.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Looks after the mount's memory until it is gone.
 pub(super) fn keep(shared: &Arc<Shared>) {

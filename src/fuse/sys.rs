@@ -340,13 +340,20 @@ pub fn give_memory_back() {
     }
 }
 
-/// Has all threads share a few arenas of the allocator: by itself it makes eight for each processor, and holds in each
-/// what was once free there. To be called before there are threads.
+/// Keeps the allocator from holding several times what is in use: all threads share a few arenas (by itself it makes
+/// eight for each processor), and large buffers go back to the system when they are free. To be called before there are
+/// threads.
 pub fn keep_memory_together() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it sets a number in the allocator, and no other thread allocates yet.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
+    {
+        // Above the 4 MiB that a cold read fetches at once: mapped anew, each would have all its pages faulted in.
+        const LARGE: libc::c_int = (4 << 20) + (64 << 10);
+        // SAFETY: both set numbers in the allocator, and no other thread allocates yet.
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, 2);
+            // Set by hand it stays: by itself it rises with each large buffer that is freed.
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        }
     }
 }
 

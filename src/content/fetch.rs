@@ -17,7 +17,6 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
 /// Requests under way at once.
 const PARALLEL: usize = 16;
@@ -32,7 +31,6 @@ const TOGETHER: u64 = 5;
 /// Blobs whose readers' places are remembered.
 const PLACES: usize = 4096;
 
-type Bringing = JoinHandle<Result<Bytes, ContentError>>;
 type Fetching = Shared<BoxFuture<'static, Result<Bytes, ContentError>>>;
 
 /// Where a blob's reader is.
@@ -173,15 +171,15 @@ impl Fetcher {
         self.place(blob, |place| place.size = Some(size));
         for key in (0..size.div_ceil(CHUNK)).map(|index| ChunkKey { blob: blob.clone(), index }) {
             let bytes = object.slice(key.range().start as usize..key.range().end.min(size) as usize);
+            let (this, wanted) = (self.clone(), key.clone());
+            let keeping = async move {
+                let kept = bytes.clone();
+                let runtime = this.runtime.clone();
+                let written = runtime.spawn_blocking(move || this.keep(&wanted, &kept)).await;
+                written.map_err(|_| ContentError::Stopped).map(|()| bytes)
+            };
             // It runs on its own; whoever needs it finds it under way.
-            drop(self.bring(&key, |this| {
-                let key = key.clone();
-                this.runtime.clone().spawn_blocking(move || {
-                    this.keep(&key, &bytes);
-                    this.under_way.lock().remove(&key);
-                    Ok(bytes)
-                })
-            }));
+            drop(self.bring(&key, keeping));
         }
     }
 
@@ -219,23 +217,26 @@ impl Fetcher {
 
     /// A chunk from the store; shared by all who ask for it at once, and finished though they leave.
     fn chunk(self: &Arc<Self>, key: &ChunkKey) -> Fetching {
-        self.bring(key, |this| {
-            let wanted = key.clone();
-            this.runtime.clone().spawn(async move {
-                let fetched = this.get_chunk(&wanted).await;
-                this.under_way.lock().remove(&wanted);
-                fetched
-            })
-        })
+        let (this, wanted) = (self.clone(), key.clone());
+        self.bring(key, async move { this.get_chunk(&wanted).await })
     }
 
-    /// What brings a chunk: what is under way already, or what `start` starts, which takes itself off that list.
-    fn bring(self: &Arc<Self>, key: &ChunkKey, start: impl FnOnce(Arc<Self>) -> Bringing) -> Fetching {
+    /// What brings a chunk: what is under way already, or `work`, which is until it ends.
+    fn bring(
+        self: &Arc<Self>,
+        key: &ChunkKey,
+        work: impl Future<Output = Result<Bytes, ContentError>> + Send + 'static,
+    ) -> Fetching {
         let mut under_way = self.under_way.lock();
         if let Some(fetching) = under_way.get(key) {
             return fetching.clone();
         }
-        let task = start(self.clone());
+        let (this, wanted) = (self.clone(), key.clone());
+        let task = self.runtime.spawn(async move {
+            let brought = work.await;
+            this.under_way.lock().remove(&wanted);
+            brought
+        });
         let ended = |joined: Result<_, tokio::task::JoinError>| joined.unwrap_or(Err(ContentError::Stopped));
         let fetching = task.map(ended).boxed().shared();
         under_way.insert(key.clone(), fetching.clone());
@@ -266,7 +267,8 @@ impl Fetcher {
     fn keep(&self, key: &ChunkKey, bytes: &Bytes) {
         if let Err(e) = self.chunks.keep(key, bytes) {
             // The reader has its bytes; only the next one has to fetch them again.
-            tracing::warn!("cannot keep a chunk of {:?}: {e}", key.blob);
+            let object = object_of(&key.blob).map(|(object, _)| object).unwrap_or_default();
+            tracing::warn!("cannot keep a chunk of {object}: {e}");
         }
     }
 

@@ -66,7 +66,7 @@ impl Usage {
         let kinds = [self.view, self.log, self.data, self.checkpoints, self.other];
         kinds.iter().fold(Amount::default(), |sum, kind| Amount {
             objects: sum.objects + kind.objects,
-            bytes: sum.bytes + kind.bytes,
+            bytes: sum.bytes.saturating_add(kind.bytes),
         })
     }
 
@@ -79,7 +79,8 @@ impl Usage {
             _ => &mut self.view,
         };
         kind.objects += 1;
-        kind.bytes += object.size;
+        // A store may say of each object that it is as large as any.
+        kind.bytes = kind.bytes.saturating_add(object.size);
     }
 }
 
@@ -192,6 +193,16 @@ mod tests {
         assert_eq!((usage.view, usage.other), (amount(2, 3), amount(2, 7)));
         assert_eq!((usage.log, usage.data, usage.checkpoints), (amount(1, 5), amount(1, 6), amount(1, 7)));
         assert_eq!(usage.total(), amount(7, 28));
+    }
+
+    #[test]
+    fn objects_as_large_as_any_add_up_to_no_panic() {
+        let mut usage = Usage::default();
+        for key in ["a", "b", "c", ".cwdfs/data/x"] {
+            let (etag, modified) = (crate::store::ETag("e".into()), SystemTime::UNIX_EPOCH);
+            usage.add(&Listed { key: key.into(), size: i64::MAX as u64, etag, modified });
+        }
+        assert_eq!((usage.view.objects, usage.total().bytes), (3, u64::MAX));
     }
 
     #[tokio::test(start_paused = true)]

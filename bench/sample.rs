@@ -82,6 +82,18 @@ impl Usage {
         self.requests.values().sum()
     }
 
+    /// What this and a later piece of the same work cost together.
+    pub fn and(mut self, later: Usage) -> Usage {
+        for (kind, n) in later.requests {
+            *self.requests.entry(kind).or_default() += n;
+        }
+        self.up += later.up;
+        self.down += later.down;
+        self.cpu_seconds += later.cpu_seconds;
+        self.peak_mb = self.peak_mb.max(later.peak_mb);
+        self
+    }
+
     /// In a few words; empty if there is nothing to say.
     pub fn words(&self) -> String {
         let mut out = String::new();

@@ -2,7 +2,7 @@
 
 use super::{Cell, Work, one_of};
 use crate::raw::Raw;
-use crate::sample::{Sample, Unit, percentile};
+use crate::sample::{Sample, Unit, Usage, percentile};
 use crate::sources;
 use std::io::Write;
 use std::path::Path;
@@ -42,11 +42,15 @@ fn run(cell: &Cell<'_>) -> Sample {
     let client = Raw::new(&cell.world);
     let (body, root) = (sources::noise(4, SIZE), mounted.root());
     for writers in WRITERS {
-        let (mut closes, mut puts) = (Turns::default(), Turns::default());
+        let (mut closes, mut puts, mut used) = (Turns::default(), Turns::default(), Usage::default());
         for turn in 0..cell.asked.size(2, 6) {
+            let meter = cell.meter(mounted.as_ref());
             closes.take(writers, |who, n| close(root, &format!("{writers}-{turn}-{who}-{n}"), &body));
+            used = used.and(meter.read());
             puts.take(writers, |who, n| client.put(&format!("{writers}-{who}-{n}"), body.clone()));
         }
+        let requests = used.total() as f64 / closes.millis.len() as f64;
+        sample.add_with(format!("requests of a close, {writers} at once"), Unit::Count, requests, used);
         for (what, turns) in [("close", closes), ("PUT", puts)] {
             sample.add(latency(what, writers, 50), Unit::Millis, percentile(&turns.millis, 0.5));
             sample.add(latency(what, writers, 99), Unit::Millis, percentile(&turns.millis, 0.99));

@@ -52,6 +52,7 @@ impl Sealer {
             self.wanted().await;
             // The semaphore is never closed.
             let Ok(place) = self.inner.places.clone().acquire_owned().await else { return };
+            self.inner.waiters.gathered().await;
             backoff.begin();
             match blocking(|| self.choose()) {
                 Ok(Some((chosen, encoded))) => {

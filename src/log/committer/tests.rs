@@ -119,6 +119,42 @@ async fn when_all_places_are_taken_changes_gather_in_one_slot() {
     assert_eq!((segments(&w), w.journal.uncommitted()), (9, 0));
 }
 
+/// Writers that are released together come back one after the other: one slot for all, and not one for each.
+#[tokio::test(start_paused = true)]
+async fn who_was_released_together_goes_together_again() {
+    const ROUNDS: u64 = 10;
+    let shared = Shared::new();
+    let w = writer(&shared).await;
+    let (journal, committer) = (&w.journal, &w.committer);
+    let writers = (0..3).map(async |who: u64| {
+        for round in 0..ROUNDS {
+            let seq = journal.set(&format!("{who}"), &format!("{round}"));
+            committer.wait(seq, PATIENCE).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(who)).await;
+        }
+    });
+    futures::future::join_all(writers).await;
+    assert_eq!(segments(&w), ROUNDS as usize);
+}
+
+/// Nobody waits long for a writer that does not come back, and a single one never waits.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_come_back_is_waited_for_a_moment() {
+    let shared = Shared::new();
+    let w = writer(&shared).await;
+    let both = [w.journal.set("a", "1"), w.journal.set("b", "1")];
+    futures::future::join_all(both.map(|seq| w.committer.wait(seq, PATIENCE))).await;
+    let mut took = Vec::new();
+    for n in 0..3 {
+        let seq = w.journal.set("a", &format!("{n}"));
+        let start = Instant::now();
+        w.committer.wait(seq, PATIENCE).await.unwrap();
+        took.push(start.elapsed().as_millis());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(took[0] <= 4 && took[1..] == [0, 0], "{took:?} ms");
+}
+
 #[tokio::test(start_paused = true)]
 async fn lost_answers_and_refusals_are_sent_again_with_the_same_bytes() {
     let shared = Shared::new();

@@ -1,41 +1,102 @@
 //! Callers that wait for their changes to be committed, in the order of their changes.
+//!
+//! Callers that were released together mostly come back together, each with its next change. The next slot
+//! waits a moment for them ([`Waiters::gathered`]): one PUT for all instead of one each. Who was released
+//! alone is never waited for, so a single caller is never held up.
 
 use crate::log::LogError;
 use crate::log::source::Seq;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+/// How long a slot waits for those who were released together; a small part of what a PUT takes.
+const GATHER: Duration = Duration::from_millis(3);
+/// How long after their release they are expected.
+const EXPECTED: Duration = Duration::from_millis(8);
 
 type Answer = Result<(), LogError>;
 
 /// Everyone who waits.
 #[derive(Clone, Default)]
-pub(super) struct Waiters(Arc<Mutex<Queue>>);
+pub(super) struct Waiters(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// The last of those who were expected has come.
+    complete: Notify,
+}
 
 #[derive(Default)]
 struct Queue {
     next: u64,
     waiting: BTreeMap<(Seq, u64), oneshot::Sender<Answer>>,
+    /// How many of those who were released together have not come back, and until when they are expected.
+    expected: Option<(usize, Instant)>,
+}
+
+impl Queue {
+    /// So many are released at once.
+    fn expect(&mut self, released: usize) {
+        let before = self.expected.filter(|(_, until)| *until > Instant::now()).map_or(0, |(due, _)| due);
+        let due = if released > 1 || before > 0 { before + released } else { 0 };
+        self.expected = (due > 0).then(|| (due, Instant::now() + EXPECTED));
+    }
+
+    /// One comes; whether it is the last that was expected.
+    fn came(&mut self) -> bool {
+        let Some((due, until)) = self.expected else { return false };
+        self.expected = (due > 1).then(|| (due - 1, until));
+        due == 1
+    }
 }
 
 impl Waiters {
     /// Waits for `seq`; the ticket's holder stops waiting by dropping it.
     pub fn register(&self, seq: Seq) -> Ticket {
         let (sender, receiver) = oneshot::channel();
-        let mut queue = self.0.lock();
+        let mut queue = self.0.queue.lock();
         queue.next += 1;
         let place = (seq, queue.next);
         queue.waiting.insert(place, sender);
+        if queue.came() {
+            self.0.complete.notify_one();
+        }
+        drop(queue);
         Ticket { waiters: self.clone(), place, receiver }
+    }
+
+    /// Returns once those who were released together are back, or a moment has passed; at once where nobody is
+    /// expected.
+    pub async fn gathered(&self) {
+        let patience = Instant::now() + GATHER;
+        loop {
+            let Some((_, until)) = self.0.queue.lock().expected else { return };
+            let until = until.min(patience);
+            if Instant::now() >= until {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = self.0.complete.notified() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
     }
 
     /// Everything up to `seq` is committed.
     pub fn release(&self, seq: Seq) {
         let done = {
-            let mut queue = self.0.lock();
+            let mut queue = self.0.queue.lock();
             let later = queue.waiting.split_off(&(seq.saturating_add(1), 0));
-            std::mem::replace(&mut queue.waiting, later)
+            let done = std::mem::replace(&mut queue.waiting, later);
+            // Before any of them goes on.
+            queue.expect(done.len());
+            done
         };
         for sender in done.into_values() {
             // A caller that has gone has no use for the answer.
@@ -45,7 +106,7 @@ impl Waiters {
 
     /// Nothing after `seq` will be committed soon.
     pub fn fail_after(&self, seq: Seq, error: &LogError) {
-        let failed = self.0.lock().waiting.split_off(&(seq.saturating_add(1), 0));
+        let failed = self.0.queue.lock().waiting.split_off(&(seq.saturating_add(1), 0));
         for sender in failed.into_values() {
             let _ = sender.send(Err(error.clone()));
         }
@@ -72,6 +133,6 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.waiters.0.lock().waiting.remove(&self.place);
+        self.waiters.0.queue.lock().waiting.remove(&self.place);
     }
 }

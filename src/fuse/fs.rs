@@ -36,9 +36,9 @@ const BLOCK: u64 = 4096;
 /// The longest range of one copy: what the reply can count, in whole pages.
 const MAX_COPY: u64 = 0xffff_f000;
 
-/// What is asked of the kernel where it has it.
-const WANTED: [InitFlags; 10] = [
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
+/// What is asked of the kernel where it has it. Not FUSE_ATOMIC_O_TRUNC: with it, an open that is refused because the file
+/// is running (O_RDONLY with O_TRUNC) would have emptied it.
+const WANTED: [InitFlags; 9] = [
     InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_POSIX_ACL,
     InitFlags::FUSE_PARALLEL_DIROPS,

@@ -317,39 +317,6 @@ fn a_chown_to_nobody_by_a_stranger_is_answered_though_it_would_take_set_gid() {
 }
 
 #[test]
-fn a_running_program_is_not_opened_for_writing_and_may_be_emptied_by_a_reader() {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    let world = World::new("busy-text");
-    let (mount, local) = (world.host("a").mount(&[]), world.local("disk").join("sleep"));
-    let busy = |path: &std::path::Path, options: &mut fs::OpenOptions| {
-        fs::copy("/usr/bin/sleep", path).expect("copy");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
-        let mut running = Command::new(path).arg("60").spawn().expect("run");
-        let opened = options.open(path);
-        // It may have ended by itself.
-        let _ = running.kill();
-        running.wait().expect("reap");
-        opened
-    };
-    let whole = fs::metadata("/usr/bin/sleep").expect("stat").len();
-    for path in [&local, &mount.path("sleep")] {
-        let refused = busy(path, File::options().write(true).truncate(true)).expect_err("it runs");
-        assert_eq!(refused.kind(), ErrorKind::ExecutableFileBusy, "{}", path.display());
-        assert_eq!(fs::metadata(path).expect("stat").len(), whole, "{}", path.display());
-    }
-    let emptied = |path| busy(path, File::options().read(true).custom_flags(libc::O_TRUNC));
-    assert_eq!(emptied(&local).expect_err("it runs").kind(), ErrorKind::ExecutableFileBusy);
-    assert_eq!(fs::metadata(&local).expect("stat").len(), whole);
-    if let Err(refused) = emptied(&mount.path("sleep")) {
-        assert_eq!(refused.kind(), ErrorKind::ExecutableFileBusy);
-    }
-    mount.unmount();
-    let mount = world.host("b").mount(&[]);
-    assert_eq!(fs::metadata(mount.path("sleep")).expect("stat").len(), 0, "it was emptied all the same");
-    mount.unmount();
-}
-
-#[test]
 fn sync_and_syncfs_do_not_wait_for_the_store() {
     let world = World::new("syncfs");
     let mount = world.host("a").mount(&["--durability", "fsync", "--commit-interval", "1h"]);

@@ -7,9 +7,10 @@ use rustix::fs::{FallocateFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Runs a program on the mount and on the local disk; both have to tell the same story and leave the same
@@ -475,5 +476,33 @@ fn statfs_and_synced_opens_answer() {
     let error = rustix::fs::open(mount.path("gone"), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
     assert_eq!(error.expect_err("no such file"), Errno::NOENT);
     drop((file, direct));
+    mount.unmount();
+}
+
+#[test]
+fn a_running_program_is_opened_for_writing_and_emptied_by_nobody() {
+    let world = World::new("busy-text");
+    let (mount, local) = (world.host("a").mount(&[]), world.local("disk").join("sleep"));
+    let whole = fs::metadata("/usr/bin/sleep").expect("stat").len();
+    for path in [&local, &mount.path("sleep")] {
+        fs::copy("/usr/bin/sleep", path).expect("copy");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
+        let mut running = Command::new(path).arg("60").spawn().expect("run");
+        // The second asks for what only a writer may do, though it is none.
+        let both = [
+            File::options().write(true).truncate(true).open(path),
+            File::options().read(true).custom_flags(libc::O_TRUNC).open(path),
+        ];
+        let still_runs = running.try_wait().expect("look").is_none();
+        // It may have ended by itself.
+        let _ = running.kill();
+        running.wait().expect("reap");
+        for opened in both {
+            let refused = opened.expect_err("it runs");
+            assert_eq!(refused.kind(), ErrorKind::ExecutableFileBusy, "{}", path.display());
+        }
+        assert!(still_runs);
+        assert_eq!(fs::metadata(path).expect("stat").len(), whole, "{}", path.display());
+    }
     mount.unmount();
 }

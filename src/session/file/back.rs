@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::session::api::*;
     use crate::session::file::open::LARGE;
-    use crate::session::testing::{BOTH, READ, REWRITE, ROOT, large, options};
+    use crate::session::testing::{BOTH, READ, ROOT, large, options};
     use crate::store::DirStore;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
@@ -134,12 +134,13 @@ mod tests {
         let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let session = start(dir.path(), cache.path()).await;
         let ino = large(&session).await;
-        let (_, kernel) = pass(&session, ino, REWRITE).await;
+        pass(&session, ino, READ).await;
+        let (_, kernel) = pass(&session, ino, BOTH).await;
         kernel.write_all_at(&[9; 100], LARGE - 50).unwrap();
         session.take_all_back(true).await;
         let report = session.close(LONG).await;
         assert!(report.is_clean(), "{report:?}");
-        assert_eq!(elsewhere(dir.path(), ino, &[0, LARGE, LARGE + 49]).await, [0, 9, 9]);
+        assert_eq!(elsewhere(dir.path(), ino, &[0, LARGE, LARGE + 49]).await, [7, 9, 9]);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,7 +148,7 @@ mod tests {
         let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let session = start(dir.path(), cache.path()).await;
         let ino = large(&session).await;
-        let (fh, _) = pass(&session, ino, REWRITE).await;
+        let (fh, _) = pass(&session, ino, READ).await;
         session.take_all_back(false).await;
         assert!(session.has_backings());
         session.release(fh);
@@ -186,7 +187,7 @@ mod tests {
         let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let session = start(dir.path(), cache.path()).await;
         let ino = large(&session).await;
-        let (fh, _) = pass(&session, ino, REWRITE).await;
+        let (fh, _) = pass(&session, ino, READ).await;
         session.forget(ino, 1);
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(session.has_backings(), "it is open");

@@ -3,8 +3,8 @@
 //! Invariants (the kernel answers EIO where they are broken):
 //! - while an inode has an open in passthrough, or may have a writable mapping of its backing file, every open
 //!   of it is in a passthrough mode;
-//! - passthrough begins only on an inode that has no other open, that holds no privilege, and that this mount
-//!   has not seen opened for reading and writing;
+//! - passthrough begins only with an open that only reads, on an inode that has no other open, that holds no
+//!   privilege, and that this mount has not seen opened for reading and writing;
 //! - an open that only reads has no page of the kernel's while an open that only writes goes past them: the kernel
 //!   would move the end of a growing file before it drops the page that holds the old one, with zeros behind it.
 
@@ -87,7 +87,7 @@ impl Modes {
 /// What decides the way of an open.
 struct Asked {
     flags: OpenFlags,
-    /// Bytes before a truncation by this open.
+    /// In bytes.
     size: u64,
     /// Passthrough may begin.
     may_pass: bool,
@@ -107,12 +107,11 @@ struct Asked {
 
 /// The table of modes.
 fn decide(asked: &Asked) -> IoMode {
-    let OpenFlags { read, write, truncate, .. } = asked.flags;
-    let rewrites = write && !read && truncate && !asked.comes_by;
+    let OpenFlags { read, write, .. } = asked.flags;
     if asked.must_pass {
         // Not for an open that reads, unless its writes have to reach us: splice(2) and sendfile(2) on a direct one fill
         // the kernel's own pages, which know nothing of later stores to a mapping of the backing file.
-        return match write && (asked.comes_by || !(read || rewrites)) {
+        return match write && (asked.comes_by || !read) {
             true => IoMode::PassthroughDirect,
             false => IoMode::Passthrough,
         };
@@ -122,7 +121,6 @@ fn decide(asked: &Asked) -> IoMode {
         (_, false) if large && asked.whole => IoMode::Passthrough,
         (_, false) if asked.has_direct => IoMode::Direct,
         (_, false) | (true, true) => IoMode::Cached { keep: asked.fresh },
-        (false, true) if large && rewrites => IoMode::Passthrough,
         (false, true) if asked.has_pages => IoMode::Cached { keep: asked.fresh },
         (false, true) => IoMode::Direct,
     }
@@ -314,8 +312,7 @@ impl Session {
         }
         let again = self.nodes.hold(handle.node.ino);
         self.data.backed.lock().entry(handle.node.ino).or_insert(again);
-        let writes = handle.flags.write && (handle.flags.read || handle.mode == IoMode::Passthrough);
-        if writes {
+        if handle.flags.write && handle.flags.read {
             let joined = self.runtime.spawn_blocking(move || file.suspect()).await;
             joined.map_err(|_| SessionError::Errno(libc::EIO))??;
             // No write tells of itself: it is looked at from now on.
@@ -335,7 +332,7 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::testing::{BOTH, READ, REWRITE, ROOT, WRITE, large, options};
+    use crate::session::testing::{BOTH, READ, ROOT, WRITE, large, options};
 
     fn mode(flags: OpenFlags, size: u64, may_pass: bool, must_pass: bool, whole: bool) -> IoMode {
         decide(&Asked { flags, size, may_pass, must_pass, comes_by: flags.sync, whole, ..idle() })
@@ -361,10 +358,10 @@ mod tests {
         let cached = IoMode::Cached { keep: true };
         let after_a_reader = |flags| decide(&Asked { flags, may_pass: false, has_pages: true, ..idle() });
         let after_a_writer = |flags| decide(&Asked { flags, may_pass: false, has_direct: true, ..idle() });
-        for flags in [WRITE, REWRITE, READ, BOTH] {
+        for flags in [WRITE, READ, BOTH] {
             assert_eq!(after_a_reader(flags), cached, "{flags:?}");
         }
-        for flags in [WRITE, REWRITE, READ] {
+        for flags in [WRITE, READ] {
             assert_eq!(after_a_writer(flags), IoMode::Direct, "{flags:?}");
         }
         assert_eq!(after_a_writer(BOTH), cached, "it may be mapped to be stored to");
@@ -389,11 +386,7 @@ mod tests {
         assert_eq!(mode(READ, LARGE - 1, true, false, true), cached);
         assert_eq!(mode(READ, LARGE, false, false, true), cached, "not idle, or not allowed");
         assert_eq!(mode(WRITE, LARGE, true, false, true), IoMode::Direct);
-        assert_eq!(mode(REWRITE, LARGE, true, false, true), IoMode::Passthrough);
-        assert_eq!(mode(REWRITE, 0, true, false, true), IoMode::Direct);
         assert_eq!(mode(BOTH, LARGE, true, false, true), cached, "never begins with O_RDWR");
-        let synced = OpenFlags { sync: true, ..REWRITE };
-        assert_eq!(mode(synced, LARGE, true, false, true), IoMode::Direct, "each write has to reach us");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -456,8 +449,7 @@ mod tests {
         assert_eq!(mode(READ, 1, false, true, false), IoMode::Passthrough);
         assert_eq!(mode(WRITE, 1, false, true, false), IoMode::PassthroughDirect);
         assert_eq!(mode(BOTH, 1, false, true, false), IoMode::Passthrough);
-        assert_eq!(mode(REWRITE, 1, false, true, false), IoMode::Passthrough);
-        for flags in [WRITE, BOTH, REWRITE] {
+        for flags in [WRITE, BOTH] {
             let synced = OpenFlags { sync: true, ..flags };
             assert_eq!(mode(synced, 1, false, true, false), IoMode::PassthroughDirect);
         }
@@ -466,14 +458,14 @@ mod tests {
     #[test]
     fn with_a_quota_every_write_comes_by() {
         let counted = |must_pass: bool| Asked {
-            flags: REWRITE,
+            flags: BOTH,
             size: LARGE,
             comes_by: true,
             may_pass: !must_pass,
             must_pass,
             ..idle()
         };
-        assert_eq!(decide(&counted(false)), IoMode::Direct);
+        assert_eq!(decide(&counted(false)), IoMode::Cached { keep: true });
         assert_eq!(decide(&counted(true)), IoMode::PassthroughDirect);
     }
 }

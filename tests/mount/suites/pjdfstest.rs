@@ -44,14 +44,6 @@ entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
 /// Fewer cases than this are not pjdfstest 0.2.2.
 const CASES: usize = 398;
 
-/// Cases that end by chance on FUSE, with the reason; one that fails is run alone up to [`TRIES`] times, and has to pass.
-const BY_CHANCE: [(&str, &str); 1] = [(
-    "open::etxtbsy",
-    "its last open, O_RDONLY with O_TRUNC, empties the running program before it is refused: where that dies at \
-     once of it, nothing is busy any more (differs::a_running_program_is_not_opened_for_writing_and_may_be_emptied_by_a_reader)",
-)];
-const TRIES: usize = 5;
-
 /// Runs every case in a new directory of `root`; `own` is a directory of the local disk.
 ///
 /// The cases of a read-only file system come in a run of their own: earlier cases leave files open, and ext4
@@ -62,16 +54,6 @@ fn run(root: &Path, own: &Path) -> Cases {
     assert!(remounted.len() >= 13, "cases of a read-only file system: {}", remounted.len());
     cases.extend(remounted);
     assert!(cases.len() >= CASES, "only {} cases", cases.len());
-    for (name, reason) in BY_CHANCE {
-        let has_failed = |cases: &Cases| matches!(cases.get(name), Some(Outcome::Failed(_)));
-        for _ in 0..TRIES {
-            if !has_failed(&cases) {
-                break;
-            }
-            println!("{name} has failed, and is run again: {reason}");
-            cases.extend(run_once(root, own, false, &[name]));
-        }
-    }
     cases
 }
 

@@ -51,6 +51,17 @@ const WANTED: [InitFlags; 9] = [
     InitFlags::FUSE_EXPORT_SUPPORT,
 ];
 
+/// How an open of a directory is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opendir {
+    /// It need not be asked, and listings are kept.
+    Never,
+    /// It is asked, as this kernel has no other way, and listings are kept.
+    Kept,
+    /// Each listing is asked for anew: the tree changes without the kernel.
+    Fresh,
+}
+
 /// A session as a FUSE file system.
 pub struct CwdFs {
     /// Turns results into replies.
@@ -59,8 +70,8 @@ pub struct CwdFs {
     pub backings: Arc<Backings>,
     /// Stacking depth for passthrough; 0 without.
     pub depth: u32,
-    /// Listings may be kept by the kernel.
-    pub cache_dirs: bool,
+    /// How directories are opened.
+    pub opendir: Opendir,
     /// The extended attribute that asks for an import.
     pub refresh: Option<RefreshAttr>,
 }
@@ -114,15 +125,6 @@ impl CwdFs {
             }
         }
     }
-
-    fn list(
-        &self,
-        (handle, ino, cookie): (FileHandle, INodeNo, u64),
-        attrs: bool,
-        emit: &mut dyn FnMut(&DirEntry) -> bool,
-    ) -> Result<(), SessionError> {
-        self.answers.session.readdir(fh(handle), Ino(ino.0), cookie, attrs, emit)
-    }
 }
 
 impl Filesystem for CwdFs {
@@ -134,6 +136,11 @@ impl Filesystem for CwdFs {
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!(?flag, "this kernel lacks a capability");
             }
+        }
+        if self.opendir == Opendir::Never
+            && !config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT)
+        {
+            self.opendir = Opendir::Kept;
         }
         if self.depth > 0 {
             let refused = || io::Error::other("the kernel took passthrough a moment ago and now refuses it");
@@ -431,16 +438,14 @@ impl Filesystem for CwdFs {
 
     // ---- directories
 
+    /// No handle is needed. ENOSYS: the kernel opens directories by itself from now on, and keeps their listings.
     fn opendir(&self, req: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let op = op(Operation::Opendir, req, number);
+        self.answers.done(op(Operation::Opendir, req, number));
         let keep = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
-        let flags = if self.cache_dirs { keep } else { FopenFlags::empty() };
-        match self.answers.session.opendir(ino(number)) {
-            Ok(handle) => {
-                self.answers.done(op);
-                reply.opened(FileHandle(handle.0), flags);
-            }
-            Err(error) => reply.error(self.answers.errno(op, &error)),
+        match self.opendir {
+            Opendir::Never => reply.error(Errno::ENOSYS),
+            Opendir::Kept => reply.opened(FileHandle(0), keep),
+            Opendir::Fresh => reply.opened(FileHandle(0), FopenFlags::empty()),
         }
     }
 
@@ -448,7 +453,7 @@ impl Filesystem for CwdFs {
         &self,
         req: &Request,
         number: INodeNo,
-        handle: FileHandle,
+        _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
@@ -457,7 +462,7 @@ impl Filesystem for CwdFs {
             let name = OsStr::from_bytes(&entry.name);
             !reply.add(INodeNo(entry.ino.0), entry.cookie, convert::kind(entry.kind), name)
         };
-        match self.list((handle, number, offset), false, &mut emit) {
+        match self.answers.session.readdir(ino(number), offset, false, &mut emit) {
             Ok(()) => {
                 self.answers.done(op);
                 reply.ok();
@@ -470,7 +475,7 @@ impl Filesystem for CwdFs {
         &self,
         req: &Request,
         number: INodeNo,
-        handle: FileHandle,
+        _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
@@ -481,7 +486,7 @@ impl Filesystem for CwdFs {
             let name = OsStr::from_bytes(&entry.name);
             !reply.add(attr.ino, entry.cookie, name, &ttl, &attr, Generation(0))
         };
-        match self.list((handle, number, offset), true, &mut emit) {
+        match self.answers.session.readdir(ino(number), offset, true, &mut emit) {
             Ok(()) => {
                 self.answers.done(op);
                 reply.ok();
@@ -494,13 +499,11 @@ impl Filesystem for CwdFs {
         &self,
         req: &Request,
         number: INodeNo,
-        handle: FileHandle,
+        _fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let op = op(Operation::Releasedir, req, number);
-        self.answers.session.releasedir(fh(handle));
-        self.answers.done(op);
+        self.answers.done(op(Operation::Releasedir, req, number));
         reply.ok();
     }
 

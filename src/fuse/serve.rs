@@ -3,7 +3,7 @@
 use super::answer::{Answers, Ttl};
 use super::backing::Backings;
 use super::count::Counts;
-use super::fs::CwdFs;
+use super::fs::{CwdFs, Opendir};
 use super::refresh::RefreshAttr;
 use super::sys::{self, MountError, MountSpec, Unmount};
 use super::watch::{self, Slow, Watch};
@@ -137,7 +137,7 @@ fn file_system(
         answers: Arc::new(answers),
         backings: Arc::new(Backings::default()),
         depth: options.passthrough.depth(),
-        cache_dirs: !options.following,
+        opendir: if options.following { Opendir::Fresh } else { Opendir::Never },
         refresh: options.refresh.clone(),
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Invariant: nothing here keeps a session alive; it ends with the session, or when that is closed.
 
+use super::api::Invalidation;
 use super::{Session, keeper};
+use crate::log::ids::Ino;
 use crate::log::lease::{Hold, Lease};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -42,6 +44,7 @@ impl Session {
     fn lose(&self, hold: &Hold) {
         let Some(error) = hold.error() else { return };
         self.lost.store(true, Ordering::Release);
+        self.forget_listings();
         let left = self.unstored();
         let kept = match left.is_nothing() {
             true => String::new(),
@@ -53,6 +56,17 @@ impl Session {
             ),
         };
         self.notices.add(format!("{error}{kept}"));
+    }
+
+    /// A listing that the kernel keeps is answered without us: whoever asks for one is to be told ESTALE, too.
+    fn forget_listings(&self) {
+        // The kernel never looks the root up.
+        self.invalidate.push(Invalidation::Inode(Ino::ROOT));
+        for ino in self.nodes.kernel_known() {
+            if self.row(ino).is_ok_and(|row| row.mode & libc::S_IFMT == libc::S_IFDIR) {
+                self.invalidate.push(Invalidation::Inode(ino));
+            }
+        }
     }
 }
 

@@ -81,8 +81,6 @@ pub struct Session {
     pub(crate) data: file::Data,
     /// Access times that no row has yet.
     reads: reads::Reads,
-    /// Directories that are open.
-    dirs: table::Table<node::Use>,
     /// A successor has taken the session, or it was deleted: every operation is ESTALE.
     lost: AtomicBool,
     /// When the last change was made, nanoseconds of the boot clock; parking looks at it.

@@ -88,7 +88,6 @@ impl Session {
             nodes,
             data,
             reads: Default::default(),
-            dirs: Default::default(),
             lost: AtomicBool::new(false),
             changed_at: AtomicU64::new(0),
             batches: Default::default(),

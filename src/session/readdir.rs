@@ -20,26 +20,20 @@ const BATCH: usize = 512;
 type Emit<'a> = &'a mut dyn FnMut(&DirEntry) -> bool;
 
 impl Session {
-    /// Opens a directory.
-    pub fn opendir(&self, ino: Ino) -> Result<Fh> {
-        self.alive()?;
-        let used = self.nodes.hold(ino);
-        match self.row(ino)?.mode & libc::S_IFMT {
-            libc::S_IFDIR => Ok(self.dirs.insert(used)),
-            _ => Err(SessionError::Errno(libc::ENOTDIR)),
-        }
-    }
-
     /// Entries behind `cookie` (0: from the start), `.` and `..` first, handed to `emit` until it says stop
     /// (`false`: that entry did not fit). A group of entries with one cookie that is cut off by the end of
     /// an answer is listed again whole by the next.
-    pub fn readdir(&self, fh: Fh, ino: Ino, cookie: u64, attrs: bool, emit: Emit<'_>) -> Result<()> {
+    ///
+    /// There is no handle: a cookie says all of where a listing is, and an inode is known for as long as the kernel has it
+    /// open. ENOTDIR for what is none.
+    pub fn readdir(&self, ino: Ino, cookie: u64, attrs: bool, emit: Emit<'_>) -> Result<()> {
         self.alive()?;
-        if self.dirs.get(fh).is_none() {
-            return Err(SessionError::Errno(libc::EBADF));
+        let row = self.row(ino)?;
+        if row.mode & libc::S_IFMT != libc::S_IFDIR {
+            return Err(SessionError::Errno(libc::ENOTDIR));
         }
         if cookie == 0 {
-            self.reads.note(ino, &self.row(ino)?, now());
+            self.reads.note(ino, &row, now());
         }
         if !self.list_dots(ino, cookie, emit)? {
             return Ok(());
@@ -63,11 +57,6 @@ impl Session {
             }
             from = newest + 1;
         }
-    }
-
-    /// Closes a directory.
-    pub fn releasedir(&self, fh: Fh) {
-        self.dirs.remove(fh);
     }
 
     /// Lists `.` and `..` as far as they lie behind `cookie`; whether both fitted.

@@ -46,9 +46,8 @@ fn list(session: &Arc<Session>) -> Vec<(Ino, Vec<u8>)> {
         if found.len() > MOST || !seen.insert(directory) {
             continue;
         }
-        let Ok(fh) = session.opendir(directory) else { continue };
         let mut rest = MOST;
-        let listed = session.readdir(fh, directory, 0, true, &mut |entry| {
+        let listed = session.readdir(directory, 0, true, &mut |entry| {
             if entry.name != b"." && entry.name != b".." {
                 let sound = !entry.name.is_empty() && entry.name.len() <= 255;
                 assert!(
@@ -66,7 +65,6 @@ fn list(session: &Arc<Session>) -> Vec<(Ino, Vec<u8>)> {
         });
         // A row that cannot be read is an error.
         drop(listed);
-        session.releasedir(fh);
     }
     found
 }

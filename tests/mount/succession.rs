@@ -18,6 +18,12 @@ fn after_a_takeover_the_old_mount_gets_estale_and_changes_nothing() {
     write_closed(&old.path("shared"), b"from a").expect("write");
     let mut open = File::create(old.path("open")).expect("create");
     open.write_all(b"written before").expect("write");
+    fs::create_dir(old.path("listed")).expect("mkdir");
+    let list = |at: &str| fs::read_dir(old.path(at))?.collect::<Result<Vec<_>, _>>();
+    // Twice: the kernel keeps it.
+    for at in [".", "listed", ".", "listed"] {
+        list(at).expect("list");
+    }
 
     let new = world.host("b").mount(&["--takeover"]);
     write_closed(&new.path("shared"), b"from b").expect("the successor writes");
@@ -26,6 +32,11 @@ fn after_a_takeover_the_old_mount_gets_estale_and_changes_nothing() {
     eventually("every operation is refused", Duration::from_secs(20), || {
         fs::create_dir(old.path("d")).is_err_and(|e| is_stale(&e))
     });
+    for at in [".", "listed"] {
+        eventually("what the kernel kept of a listing too", Duration::from_secs(20), || {
+            list(at).is_err_and(|e| is_stale(&e))
+        });
+    }
     assert!(open.sync_all().is_err_and(|e| is_stale(&e)), "a later fsync tells the truth again");
     old.wait_status("status says so", Duration::from_secs(20), |s| s["state"] == "fenced");
     assert_eq!(fs::read(new.path("shared")).expect("read"), b"from b");

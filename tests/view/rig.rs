@@ -377,14 +377,12 @@ impl Host {
     /// The names in a directory.
     pub fn names(&self, path: &str) -> Vec<String> {
         let ino = self.find(path).expect("a directory");
-        let fh = self.session.opendir(ino).expect("opendir");
         let mut names = Vec::new();
         let mut emit = |entry: &DirEntry| {
             names.push(String::from_utf8_lossy(&entry.name).into_owned());
             true
         };
-        self.session.readdir(fh, ino, 0, false, &mut emit).expect("readdir");
-        self.session.releasedir(fh);
+        self.session.readdir(ino, 0, false, &mut emit).expect("readdir");
         names.retain(|name| name != "." && name != "..");
         names.sort();
         names

@@ -33,14 +33,12 @@ pub fn of_session(host: &Host) -> Shows {
 }
 
 fn walk(host: &Host, ino: Ino, path: &str, shows: &mut Shows) {
-    let fh = host.session.opendir(ino).expect("opendir");
     let mut entries = Vec::new();
     let mut emit = |entry: &DirEntry| {
         entries.push((String::from_utf8_lossy(&entry.name).into_owned(), entry.ino));
         true
     };
-    host.session.readdir(fh, ino, 0, false, &mut emit).expect("readdir");
-    host.session.releasedir(fh);
+    host.session.readdir(ino, 0, false, &mut emit).expect("readdir");
     for (name, ino) in entries.into_iter().filter(|(name, _)| name != "." && name != "..") {
         let mode = host.session.getattr(ino).expect("getattr").mode;
         let key = format!("{path}{name}");

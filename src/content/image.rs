@@ -90,6 +90,19 @@ impl Image {
         Ok(())
     }
 
+    /// A range in a buffer of its own, which is not filled with zeros first.
+    pub fn read_new(&self, range: Range<u64>) -> Result<Vec<u8>, ContentError> {
+        let len = (range.end - range.start) as usize;
+        match self {
+            Image::Disk(file) => file.read_new(range.start, len),
+            Image::Empty | Image::Memory { .. } => {
+                let mut buf = vec![0; len];
+                self.read(range.start, &mut buf)?;
+                Ok(buf)
+            }
+        }
+    }
+
     /// Makes a range zeros and gives its room back.
     pub fn punch(&mut self, range: Range<u64>) -> Result<(), ContentError> {
         match self {
@@ -177,6 +190,8 @@ mod tests {
             let mut all = vec![1u8; model.len()];
             image.read(0, &mut all).unwrap();
             prop_assert!(all == model);
+            prop_assert!(image.read_new(0..model.len() as u64).unwrap() == model);
+            prop_assert!(image.read_new(5..70_000).unwrap() == model[5..70_000]);
         }
     }
 }

@@ -146,6 +146,24 @@ impl PoolFile {
         Ok(())
     }
 
+    /// So many bytes in a buffer of their own, which is not filled with zeros first; what lies behind the file's end is
+    /// zeros.
+    pub fn read_new(&self, offset: u64, len: usize) -> Result<Vec<u8>, ContentError> {
+        let file = self.file()?;
+        let mut buf = Vec::with_capacity(len);
+        while buf.len() < len {
+            let at = offset + buf.len() as u64;
+            match rustix::io::pread(&*file, rustix::buffer::spare_capacity(&mut buf), at) {
+                Ok(0) => buf.resize(len, 0),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(self.failed("cannot read", &e.into())),
+            }
+        }
+        // The allocator may have given more room than was asked for.
+        buf.truncate(len);
+        Ok(buf)
+    }
+
     /// Gives a range's room back; it reads as zeros.
     pub fn punch(&self, range: std::ops::Range<u64>) -> Result<(), ContentError> {
         use rustix::fs::FallocateFlags as F;

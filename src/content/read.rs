@@ -9,7 +9,7 @@ use super::{ContentError, extents};
 use crate::log::ids::Blob;
 use crate::log::row::ExtentRow;
 use crate::measure::Progress;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use futures::stream::{StreamExt, TryStreamExt};
@@ -46,7 +46,7 @@ pub(super) type Filling = Shared<BoxFuture<'static, Result<Arc<Filled>, ContentE
 
 /// A read that is answered in part.
 struct Plan {
-    buf: BytesMut,
+    buf: Vec<u8>,
     offset: u64,
     /// Ranges of the file that come from extents.
     outside: Vec<Range<u64>>,
@@ -98,7 +98,7 @@ impl File {
                 plan.put(at, &bytes);
             }
         }
-        Ok(Some(plan.buf.freeze()))
+        Ok(Some(plan.buf.into()))
     }
 
     /// Like [`File::read_here`], after a fetch where it needs one.
@@ -115,7 +115,7 @@ impl File {
                     plan.put(at, &bytes);
                 }
             }
-            return Ok(plan.buf.freeze());
+            return Ok(plan.buf.into());
         }
         let end = plan.offset + plan.buf.len() as u64;
         let in_order = self.went_on(plan.offset, plan.buf.len() as u64, true);
@@ -137,7 +137,7 @@ impl File {
             self.go_ahead(end, plan.size);
         }
         self.core.relieve();
-        Ok(plan.buf.freeze())
+        Ok(plan.buf.into())
     }
 
     fn is_in_large_pieces(&self, ranges: &[Range<u64>]) -> Result<bool, ContentError> {
@@ -194,18 +194,22 @@ impl File {
     fn plan(&self, offset: u64, len: u32) -> Result<Plan, ContentError> {
         let mut state = self.look();
         let end = offset.saturating_add(u64::from(len)).min(state.size).max(offset);
-        let mut plan = Plan {
-            buf: BytesMut::zeroed((end - offset) as usize),
-            offset,
-            outside: state.outside(offset..end),
-            size: state.size,
+        let (range, size) = (offset..end, state.size);
+        let mut outside = Vec::new();
+        let buf = match state.valid.covers(range.clone()) {
+            true => state.image.read_new(range)?,
+            false => {
+                outside = state.outside(range.clone());
+                let mut buf = vec![0; (end - offset) as usize];
+                for part in state.valid.within(range) {
+                    let at = (part.start - offset) as usize..(part.end - offset) as usize;
+                    state.image.read(part.start, &mut buf[at])?;
+                }
+                buf
+            }
         };
-        for part in state.valid.within(offset..end) {
-            let at = (part.start - offset) as usize..(part.end - offset) as usize;
-            state.image.read(part.start, &mut plan.buf[at])?;
-        }
         state.used_at = self.core.budget.tick();
-        Ok(plan)
+        Ok(Plan { buf, offset, outside, size })
     }
 
     /// Notes where a reader is; whether it goes on where the last one ended.

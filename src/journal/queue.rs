@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const GATHER: Duration = Duration::from_millis(3);
 /// Unwritten bytes at which it stops gathering, and at which callers are slowed down.
 const SOON: usize = 4 << 20;
-const FULL: usize = 32 << 20;
+const FULL: usize = 12 << 20;
 /// How long callers wait on a full disk for room to be made.
 const GRACE: Duration = Duration::from_secs(5);
 

@@ -14,7 +14,7 @@ pub const WORK: Work = Work {
         Kind::Ours => system.name() == "cwdfs-close",
         Kind::Raw => false,
         Kind::Limit => system.name() == "bare",
-        Kind::Peer => !quick || ["geesefs", "rclone"].contains(&system.name().as_str()),
+        Kind::Peer => !quick || ["geesefs", "tigrisfs", "rclone"].contains(&system.name().as_str()),
     },
     rounds: (3, 7),
     run,

@@ -17,7 +17,7 @@ pub const WORK: Work = Work {
         Kind::Limit => system.name() != "bare-checked" && (!quick || system.name() != "bare-passthrough"),
         Kind::Raw => true,
         Kind::Ours => !quick || one_of(system, &["cwdfs-fsync", "cwdfs-close", "cwdfs-batch"]),
-        Kind::Peer => !quick || ["geesefs", "rclone"].contains(&system.name().as_str()),
+        Kind::Peer => !quick || ["geesefs", "tigrisfs", "rclone"].contains(&system.name().as_str()),
     },
     rounds: (1, 3),
     run,

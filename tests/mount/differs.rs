@@ -317,6 +317,27 @@ fn a_chown_to_nobody_by_a_stranger_is_answered_though_it_would_take_set_gid() {
 }
 
 #[test]
+fn a_whiteout_that_is_refused_moves_no_times() {
+    let world = World::new("refused-whiteout");
+    let (mount, local) = (world.host("a").mount(&[]), world.local("disk"));
+    for (top, moves) in [(local.as_path(), true), (mount.root(), false)] {
+        fs::create_dir_all(top.join("full/f")).expect("mkdir");
+        fs::create_dir(top.join("moved")).expect("mkdir");
+        let times = || fs::metadata(top).map(|m| (m.mtime(), m.mtime_nsec())).expect("stat");
+        let before = times();
+        // Longer than a tick of the clock that stamps files.
+        std::thread::sleep(Duration::from_millis(20));
+        let root = File::open(top).expect("open");
+        let flags = rustix::fs::RenameFlags::WHITEOUT;
+        let refused =
+            rustix::fs::renameat_with(&root, "moved", &root, "full", flags).expect_err("it is not empty");
+        assert_eq!(refused, rustix::io::Errno::NOTEMPTY);
+        assert_eq!(times() != before, moves, "{}", top.display());
+    }
+    mount.unmount();
+}
+
+#[test]
 fn sync_and_syncfs_do_not_wait_for_the_store() {
     let world = World::new("syncfs");
     let mount = world.host("a").mount(&["--durability", "fsync", "--commit-interval", "1h"]);

@@ -17,6 +17,10 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a writer waits for one who makes room.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What all files of a session share.
 pub(super) struct Core {
@@ -104,7 +108,10 @@ impl Core {
             return;
         }
         if self.budget.used() > self.budget.limit() + self.budget.limit() / 8 {
-            self.make_room(excess);
+            if !self.make_room(excess) {
+                // One evicts already, and is waited for: no writer outruns it.
+                drop(self.budget.evicting.try_lock_for(PATIENCE));
+            }
             return;
         }
         let this = self.clone();
@@ -112,9 +119,9 @@ impl Core {
         drop(self.runtime.spawn_blocking(move || this.make_room(excess)));
     }
 
-    /// Evicts clean content that was used longest ago, about `bytes` of it.
-    pub fn make_room(&self, bytes: u64) {
-        let Some(_one) = self.budget.evicting.try_lock() else { return };
+    /// Evicts clean content that was used longest ago, about `bytes` of it; `false` where another does so right now.
+    pub fn make_room(&self, bytes: u64) -> bool {
+        let Some(_one) = self.budget.evicting.try_lock() else { return false };
         let mut victims: Vec<(u64, Victim)> = Vec::new();
         let files: Vec<Arc<File>> = self.files.lock().values().cloned().collect();
         for file in files {
@@ -128,7 +135,7 @@ impl Core {
         let mut freed = 0;
         for (_, victim) in victims {
             if freed >= bytes {
-                return;
+                break;
             }
             match self.evict(victim) {
                 Ok(0) => {}
@@ -140,6 +147,7 @@ impl Core {
                 Err(e) => tracing::warn!("cannot evict cached content: {e}"),
             }
         }
+        true
     }
 
     fn evict(&self, victim: Victim) -> Result<u64, ContentError> {

@@ -303,7 +303,7 @@ async fn run(ops: Vec<Op>) {
             }
             Op::Capture => bench.capture(&file).await,
             Op::FailedCapture => drop(file.capture().unwrap()),
-            Op::Evict => bench.content.core.make_room(u64::MAX),
+            Op::Evict => _ = bench.content.core.make_room(u64::MAX),
             Op::Reload => {
                 bench.capture(&file).await;
                 assert!(!file.is_changed());

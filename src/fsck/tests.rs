@@ -364,6 +364,16 @@ async fn a_published_object_that_is_gone_is_forgotten_so_that_it_is_published_ag
     assert_eq!(session.kinds().await, []);
 }
 
+/// As between the DELETE of a key whose file was renamed and the commit that says so.
+#[tokio::test(start_paused = true)]
+async fn the_object_of_a_name_that_a_file_had_once_may_be_gone() {
+    let session = Broken::new().await;
+    let key = Key::View { key: "d/once".into() };
+    let row = ViewRow { ino: Ino(3), version: 1, etag: "\"e\"".into(), size: 16, modified_ms: None };
+    session.commit(2, vec![Record::put(&key, &row)]);
+    assert_eq!(session.kinds().await, []);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_nobody_names_is_counted_and_no_session_is_none() {
     let session = Broken::new().await;

@@ -21,6 +21,10 @@ pub(super) fn check(state: &State, objects: &Objects, report: &mut Report) {
             None if state.inode(row.ino).is_none() => {}
             None => {
                 let paths = state.paths(row.ino);
+                // It has other names now: this object is to be deleted, or was deleted a moment ago.
+                if !paths.iter().any(|path| path == key.trim_end_matches('/')) {
+                    continue;
+                }
                 report.add(Kind::MissingObject, |p| {
                     (p.object, p.inode, p.paths) = (Some(key.clone()), Some(row.ino.0), paths);
                     p.what =

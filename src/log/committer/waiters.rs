@@ -35,23 +35,49 @@ struct Shared {
 struct Queue {
     next: u64,
     waiting: BTreeMap<(Seq, u64), oneshot::Sender<Answer>>,
-    /// How many of those who were released together have not come back, and until when they are expected.
-    expected: Option<(usize, Instant)>,
+    /// Those who were released together and have not come back.
+    expected: Option<Expected>,
+}
+
+#[derive(Clone, Copy)]
+struct Expected {
+    /// How many, at least one.
+    due: usize,
+    /// Nobody is waited for after that.
+    until: Instant,
+    /// A slot has waited for them in vain: they do not count among the next who are released.
+    missed: bool,
 }
 
 impl Queue {
     /// So many are released at once.
     fn expect(&mut self, released: usize) {
-        let before = self.expected.filter(|(_, until)| *until > Instant::now()).map_or(0, |(due, _)| due);
+        let now = Instant::now();
+        let before = self.expected.filter(|e| e.until > now && !e.missed).map_or(0, |e| e.due);
         let due = if released > 1 || before > 0 { before + released } else { 0 };
-        self.expected = (due > 0).then(|| (due, Instant::now() + EXPECTED));
+        self.expected = (due > 0).then(|| Expected { due, until: now + EXPECTED, missed: false });
     }
 
     /// One comes; whether it is the last that was expected.
     fn came(&mut self) -> bool {
-        let Some((due, until)) = self.expected else { return false };
-        self.expected = (due > 1).then(|| (due - 1, until));
-        due == 1
+        let Some(expected) = &mut self.expected else { return false };
+        expected.due -= 1;
+        let is_last = expected.due == 0;
+        if is_last {
+            self.expected = None;
+        }
+        is_last
+    }
+
+    /// Until when a slot that began to wait has to: `None` when it need not any more.
+    fn waits_until(&mut self, patience: Instant) -> Option<Instant> {
+        let expected = self.expected.as_mut()?;
+        let until = expected.until.min(patience);
+        if Instant::now() < until {
+            return Some(until);
+        }
+        expected.missed = true;
+        None
     }
 }
 
@@ -75,11 +101,7 @@ impl Waiters {
     pub async fn gathered(&self) {
         let patience = Instant::now() + GATHER;
         loop {
-            let Some((_, until)) = self.0.queue.lock().expected else { return };
-            let until = until.min(patience);
-            if Instant::now() >= until {
-                return;
-            }
+            let Some(until) = self.0.queue.lock().waits_until(patience) else { return };
             tokio::select! {
                 biased;
                 () = self.0.complete.notified() => {}

@@ -1,6 +1,6 @@
 //! How long `mount` of an empty session takes until it answers.
 
-use super::{Cell, Work};
+use super::{Cell, QUICK_PEERS, Work, one_of};
 use crate::raw::Raw;
 use crate::sample::{Meter, Sample, Unit};
 use crate::support::world::binary;
@@ -14,7 +14,7 @@ pub const WORK: Work = Work {
         Kind::Ours => system.name() == "cwdfs-close",
         Kind::Raw => false,
         Kind::Limit => system.name() == "bare",
-        Kind::Peer => !quick || ["geesefs", "tigrisfs", "rclone"].contains(&system.name().as_str()),
+        Kind::Peer => !quick || one_of(system, &QUICK_PEERS),
     },
     rounds: (3, 7),
     run,

@@ -1,6 +1,6 @@
 //! A tar of 2,000 files, 11 MB: unpacked, read on another machine, read again, its directories renamed.
 
-use super::{Cell, Work, one_of};
+use super::{Cell, QUICK_PEERS, Work, one_of};
 use crate::raw::Raw;
 use crate::sample::{Sample, Unit, Usage};
 use crate::sources::{self, TAR_FILES};
@@ -17,7 +17,7 @@ pub const WORK: Work = Work {
         Kind::Limit => system.name() != "bare-checked" && (!quick || system.name() != "bare-passthrough"),
         Kind::Raw => true,
         Kind::Ours => !quick || one_of(system, &["cwdfs-fsync", "cwdfs-close", "cwdfs-batch"]),
-        Kind::Peer => !quick || ["geesefs", "tigrisfs", "rclone"].contains(&system.name().as_str()),
+        Kind::Peer => !quick || one_of(system, &QUICK_PEERS),
     },
     rounds: (1, 3),
     run,

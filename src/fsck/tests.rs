@@ -76,6 +76,12 @@ fn link(ino: u64, parent: u64, name: &str) -> Key {
     Key::Link { ino: Ino(ino), parent: Ino(parent), cookie: cookie(name), name: name.into() }
 }
 
+/// What the view has of an object that shows an inode.
+fn published(key: &str, ino: u64) -> Record {
+    let row = ViewRow { ino: Ino(ino), version: 1, etag: "\"e\"".into(), size: 16, modified_ms: None };
+    Record::put(&Key::View { key: key.into() }, &row)
+}
+
 /// A sound tree: `d/` (2) with `f` (3), which is `g` at the root too; `e/` (4) in `d/`.
 fn sound(epoch: Epoch) -> Vec<Record> {
     const DIR: u32 = 0o040_000;
@@ -356,9 +362,7 @@ async fn a_lease_that_is_missing_or_damaged_is_made_anew() {
 #[tokio::test(start_paused = true)]
 async fn a_published_object_that_is_gone_is_forgotten_so_that_it_is_published_again() {
     let session = Broken::new().await;
-    let key = Key::View { key: "d/f".into() };
-    let row = ViewRow { ino: Ino(3), version: 1, etag: "\"e\"".into(), size: 16, modified_ms: None };
-    session.commit(2, vec![Record::put(&key, &row)]);
+    session.commit(2, vec![published("d/f", 3)]);
     assert_eq!(session.kinds().await, [Kind::MissingObject]);
     assert!(session.repair().await.is_sound());
     assert_eq!(session.kinds().await, []);
@@ -368,9 +372,7 @@ async fn a_published_object_that_is_gone_is_forgotten_so_that_it_is_published_ag
 #[tokio::test(start_paused = true)]
 async fn the_object_of_a_name_that_a_file_had_once_may_be_gone() {
     let session = Broken::new().await;
-    let key = Key::View { key: "d/once".into() };
-    let row = ViewRow { ino: Ino(3), version: 1, etag: "\"e\"".into(), size: 16, modified_ms: None };
-    session.commit(2, vec![Record::put(&key, &row)]);
+    session.commit(2, vec![published("d/once", 3)]);
     assert_eq!(session.kinds().await, []);
 }
 

@@ -6,7 +6,7 @@ use super::batch;
 use super::convert::{self, caller, ino};
 use super::count::Operation;
 use super::flags;
-use super::open::{OpenReply, send_open};
+use super::open::{OpenReply, Opendir, send_open};
 use super::refresh::RefreshAttr;
 use super::report::Op;
 use super::watch;
@@ -50,17 +50,6 @@ const WANTED: [InitFlags; 9] = [
     // Handles of files (name_to_handle_at) can be opened: a number is one inode's for the session's life.
     InitFlags::FUSE_EXPORT_SUPPORT,
 ];
-
-/// How an open of a directory is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opendir {
-    /// It need not be asked, and listings are kept.
-    Never,
-    /// It is asked, as this kernel has no other way, and listings are kept.
-    Kept,
-    /// Each listing is asked for anew: the tree changes without the kernel.
-    Fresh,
-}
 
 /// A session as a FUSE file system.
 pub struct CwdFs {

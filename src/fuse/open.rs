@@ -8,6 +8,17 @@ use crate::session::api::{Attr, Opened};
 use fuser::{BackingId, Errno, FileHandle, FopenFlags, Generation, ReplyCreate, ReplyOpen};
 use std::io;
 
+/// How an open of a directory is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opendir {
+    /// It need not be asked, and listings are kept.
+    Never,
+    /// It is asked, as this kernel has no other way, and listings are kept.
+    Kept,
+    /// Each listing is asked for anew: the tree changes without the kernel.
+    Fresh,
+}
+
 /// What open and create answer with.
 pub(super) trait OpenReply: Send + 'static {
     type Found: Send + 'static;

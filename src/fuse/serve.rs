@@ -3,7 +3,8 @@
 use super::answer::{Answers, Ttl};
 use super::backing::Backings;
 use super::count::Counts;
-use super::fs::{CwdFs, Opendir};
+use super::fs::CwdFs;
+use super::open::Opendir;
 use super::refresh::RefreshAttr;
 use super::sys::{self, MountError, MountSpec, Unmount};
 use super::watch::{self, Slow, Watch};

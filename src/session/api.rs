@@ -131,7 +131,7 @@ pub struct OpenFlags {
     pub write: bool,
     /// O_APPEND.
     pub append: bool,
-    /// O_TRUNC.
+    /// O_TRUNC. The kernel sends it with a create only; at other opens it truncates by itself.
     pub truncate: bool,
     /// O_SYNC or O_DSYNC: each write waits.
     pub sync: bool,

@@ -83,7 +83,7 @@ fn whole(cell: &Cell<'_>) -> Sample {
     sample.add_with(WRITTEN, Unit::Seconds, stored.as_secs_f64(), meter.read());
     cell.bytes_are_stored(&mut sample, SIZE as u64);
     sample.sure(mounted.made_sure());
-    if cell.system.name().starts_with("bare") {
+    if cell.is_bare() {
         shell::drop_caches();
         read(cell, mounted.as_ref(), &bytes, &mut sample);
         mounted.unmount();

@@ -79,6 +79,11 @@ impl Cell<'_> {
         self.system.kind() == Kind::Ours
     }
 
+    /// Whether it is a bare FUSE server, which keeps nothing: there is nothing to find elsewhere.
+    pub fn is_bare(&self) -> bool {
+        self.system.name().starts_with("bare")
+    }
+
     /// Begins to count.
     pub fn meter(&self, mounted: &dyn Mounted) -> Meter<'_> {
         Meter::start(self.world.relay(), mounted.pids())

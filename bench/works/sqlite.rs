@@ -61,7 +61,7 @@ fn run(cell: &Cell<'_>) -> Sample {
     }
     sample.sure(mounted.made_sure());
     drop(database);
-    if cell.system.name().starts_with("bare") {
+    if cell.is_bare() {
         mounted.unmount();
         return sample;
     }

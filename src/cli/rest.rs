@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Without a request for so long, a mount is at rest.
 const QUIET: Duration = Duration::from_secs(1);
+/// One that rests is looked at less and less often, down to this: it is not to wake up for nothing.
+const ASLEEP: Duration = Duration::from_secs(4);
 
 /// Looks after the mount's memory until it is gone.
 pub(super) fn keep(shared: &Arc<Shared>) {
@@ -17,10 +19,12 @@ pub(super) fn keep(shared: &Arc<Shared>) {
 async fn watch(shared: Weak<Shared>) {
     // How many requests were answered when it was last at rest: it rests once, not again and again.
     let (mut seen, mut rested) = (0, None);
+    let mut pause = QUIET;
     loop {
-        tokio::time::sleep(QUIET).await;
+        tokio::time::sleep(pause).await;
         let Some(shared) = shared.upgrade() else { return };
         let answered = shared.served.counts().answered_in_all();
+        pause = if rested == Some(answered) { (pause * 2).min(ASLEEP) } else { QUIET };
         if answered == seen && rested != Some(answered) {
             rested = Some(answered);
             let session = Arc::clone(&shared.session);

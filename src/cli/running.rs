@@ -8,6 +8,7 @@ use super::options::MountArgs;
 use super::ready::Supervisor;
 use super::signals::Signals;
 use crate::control::registry::{Entry, Registry};
+use crate::control::status::Status;
 use crate::control::{Request, Response, server};
 use crate::fuse::sys::Unmount;
 use crate::fuse::{Ended, Passthrough, Served};
@@ -238,7 +239,7 @@ fn refuse(client: oneshot::Sender<Response>, error: &io::Error) {
 
 async fn answer(shared: &Shared, request: Request, leave: &mpsc::Sender<Leave>) -> Response {
     match request {
-        Request::Status => Response::Status(Box::new(figures::status(shared))),
+        Request::Status => Response::Status(Box::new(status(shared).await)),
         Request::Flush { timeout_ms, view } => draining::told(shared, flush(shared, timeout_ms, view)).await,
         Request::Refresh => match shared.view.refresh().await {
             Ok(_) if shared.args.read_only => Response::Done { notes: vec![FOLLOWS.to_owned()] },
@@ -261,9 +262,15 @@ async fn answer(shared: &Shared, request: Request, leave: &mpsc::Sender<Leave>) 
         }
         Request::Check { timeout_ms } => {
             let problems = check(shared, Duration::from_millis(timeout_ms)).await;
-            Response::Checked { problems, status: Box::new(figures::status(shared)) }
+            Response::Checked { problems, status: Box::new(status(shared).await) }
         }
     }
+}
+
+/// Nobody who was told that his change is in the store reads here that it is not.
+async fn status(shared: &Shared) -> Status {
+    shared.session.settled().await;
+    figures::status(shared)
 }
 
 /// Uses other credentials from now on.

@@ -15,6 +15,7 @@ use crate::log::ids::Ino;
 use crate::measure::Count;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -137,7 +138,7 @@ impl Core {
             if freed >= bytes {
                 break;
             }
-            match self.evict(victim) {
+            match self.evict(victim, bytes - freed) {
                 Ok(0) => {}
                 Ok(bytes) => {
                     freed += bytes;
@@ -150,21 +151,39 @@ impl Core {
         true
     }
 
-    fn evict(&self, victim: Victim) -> Result<u64, ContentError> {
+    fn evict(&self, victim: Victim, most: u64) -> Result<u64, ContentError> {
         match victim {
             Victim::Chunk(key, len) => {
                 self.fetcher.chunks.forget(&key)?;
                 Ok(len)
             }
-            Victim::File(file) => file.evict(),
+            Victim::File(file) => file.evict(most),
         }
     }
 }
 
+/// What of `clean` goes first for `bytes`, with a reader at `reader`: what lies behind it, and then what it comes to last.
+fn furthest(clean: &Ranges, reader: u64, mut bytes: u64) -> Vec<Range<u64>> {
+    let mut going = Vec::new();
+    for range in clean.within(0..reader) {
+        let end = range.end.min(range.start.saturating_add(bytes));
+        bytes -= end - range.start;
+        going.push(range.start..end);
+    }
+    for range in clean.within(reader..u64::MAX).into_iter().rev() {
+        let start = range.start.max(range.end.saturating_sub(bytes));
+        bytes -= range.end - start;
+        going.push(start..range.end);
+    }
+    going.retain(|range| !range.is_empty());
+    going
+}
+
 impl File {
-    /// Gives clean bytes on the disk up; returns how many. A file without an image is no longer in the list,
-    /// and comes back to it with the next one: both under its lock, so that no image is ever out of the list.
-    fn evict(&self) -> Result<u64, ContentError> {
+    /// Gives about `bytes` of the clean bytes on the disk up, or all where that is most of them; returns how many. A file
+    /// without an image is no longer in the list, and comes back to it with the next one: both under its lock, so that
+    /// no image is ever out of the list.
+    fn evict(&self, bytes: u64) -> Result<u64, ContentError> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.backing.is_some() || state.frozen.is_some() {
@@ -174,14 +193,14 @@ impl File {
             return Ok(self.unlist(guard, 0));
         }
         let before = state.valid.bytes();
-        state.generation += 1;
-        if state.dirty.is_empty() {
+        if state.dirty.is_empty() && before / 2 <= bytes {
+            state.generation += 1;
             state.image = Image::Empty;
             state.valid.clear();
         } else {
             let mut clean: Ranges = state.valid.clone();
             state.dirty.iter().for_each(|r| clean.remove(r));
-            for range in clean.iter() {
+            for range in furthest(&clean, state.reader, bytes) {
                 state.image.punch(range.clone())?;
                 state.valid.remove(range);
             }
@@ -208,5 +227,20 @@ impl File {
         {
             file.rest();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reader_has_passed_goes_first_and_what_it_comes_to_next_goes_last() {
+        let clean: Ranges = [10..30, 40..60, 80..100].into_iter().collect();
+        assert_eq!(furthest(&clean, 50, 15), vec![10..25]);
+        assert_eq!(furthest(&clean, 50, 25), [10..30, 40..45]);
+        assert_eq!(furthest(&clean, 50, 45), [10..30, 40..50, 85..100]);
+        assert_eq!(furthest(&clean, 50, 1000), [10..30, 40..50, 80..100, 50..60]);
+        assert_eq!(furthest(&clean, 0, 30), [80..100, 50..60]);
     }
 }

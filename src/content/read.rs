@@ -24,8 +24,9 @@ const LARGE: u64 = 4 << 20;
 const STEP: u64 = 1 << 20;
 const STRIDE: u64 = 4 << 20;
 
-/// How far ahead of a reader in order a large file is fetched: as far as it has come by then, within these bounds.
-const AHEAD: RangeInclusive<u64> = 16 << 20..=48 << 20;
+/// How far ahead of a reader in order a large file is fetched: twice as far as it has come by then, within these bounds. The
+/// upper one is what is fetched at once at the most: with less, a store that is far away would be waited for.
+const AHEAD: RangeInclusive<u64> = 16 << 20..=64 << 20;
 
 /// Of the cache, what is ahead of a reader takes this part at the most: it must not drive out what it reads.
 const PART: u64 = 4;
@@ -120,12 +121,16 @@ impl File {
         let end = plan.offset + plan.buf.len() as u64;
         let in_order = self.went_on(plan.offset, plan.buf.len() as u64, true);
         // What is damaged in a file that is not large costs its own step only.
-        let step = if in_order && plan.size >= LARGE { STRIDE } else { STEP };
+        let strides = in_order && plan.size >= LARGE;
+        if strides {
+            // What is waited for is the first of it.
+            self.go_ahead(plan.offset, plan.size);
+        }
+        let step = if strides { STRIDE } else { STEP };
         let mut outside: Ranges = outside.into_iter().collect();
         loop {
             let Some(range) = outside.iter().next() else { break };
-            let start = range.start / step * step;
-            let unit = start..(start + step).min(plan.size);
+            let unit = self.unit_of(range.start, step, plan.size);
             let wanted = range.start..range.end.min(unit.end);
             let filled = self.fill(unit).await?;
             outside.remove(wanted.clone());
@@ -133,11 +138,23 @@ impl File {
                 outside.insert(more);
             }
         }
-        if in_order {
+        if in_order && !strides {
             self.go_ahead(end, plan.size);
         }
-        self.core.relieve();
         Ok(plan.buf.into())
+    }
+
+    /// What is fetched for a byte that is not here: `step` bytes around it, or what is being fetched already for who goes
+    /// in order.
+    fn unit_of(&self, at: u64, step: u64, size: u64) -> Range<u64> {
+        let around = |step: u64| {
+            let start = at / step * step;
+            start..(start + step).min(size)
+        };
+        let (large, generation) = (around(STRIDE), self.state.lock().generation);
+        let under_way =
+            self.core.filling.lock().contains_key(&(self.ino, large.start, large.end, generation));
+        if under_way { large } else { around(step) }
     }
 
     fn is_in_large_pieces(&self, ranges: &[Range<u64>]) -> Result<bool, ContentError> {
@@ -245,7 +262,7 @@ impl File {
         let units = {
             let mut state = self.state.lock();
             let window =
-                state.in_order.clamp(*AHEAD.start(), *AHEAD.end()).min(self.core.budget.limit() / PART);
+                (2 * state.in_order).clamp(*AHEAD.start(), *AHEAD.end()).min(self.core.budget.limit() / PART);
             let last = from.saturating_add(window).min(size).div_ceil(STRIDE);
             let first = (state.ahead.max(from) / STRIDE).min(last);
             state.ahead = state.ahead.max(last * STRIDE);
@@ -294,8 +311,9 @@ impl File {
             // The reader has its bytes; only the next one has to fetch them again.
             tracing::warn!("cannot keep fetched content of inode {}: {e}", self.ino);
             self.core.budget.could_not_keep(&e);
-            self.core.relieve();
         }
+        // Here, and not where somebody reads: one who finds all that he asks for fetched ahead never waits for a fetch.
+        self.core.relieve();
         Ok(Arc::new(Filled { ranges: outside.into_iter().collect(), parts }))
     }
 
@@ -400,7 +418,7 @@ fn runs(extents: impl Iterator<Item = (u64, ExtentRow)>) -> Vec<Vec<(u64, Extent
 
 #[cfg(test)]
 mod tests {
-    use super::STRIDE;
+    use super::{Arc, File, STRIDE};
     use crate::content::ContentError;
     use crate::content::tests::{Bench, at, pattern};
     use std::pin::pin;
@@ -418,12 +436,9 @@ mod tests {
         assert!(file.complete(planned).await.unwrap() == data[3 << 20..5 << 20]);
     }
 
-    /// Nobody who goes in order waits again once what he asked for first is here, as long as the store keeps up.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_reader_in_order_waits_once() {
-        let data = pattern(80 << 20, 5);
-        let (bench, file) = Bench::elsewhere(&data, 256 << 20).await;
-        let mut at = 0;
+    /// Reads all as the kernel does, from a store that keeps up; the most bytes that the cache had meanwhile.
+    async fn read_in_order(file: &Arc<File>, data: &[u8]) -> u64 {
+        let (mut at, mut most) = (0, 0);
         while at < data.len() {
             let bytes = match file.read_here(at as u64, 1 << 20).unwrap() {
                 Some(bytes) => bytes,
@@ -434,8 +449,68 @@ mod tests {
             while !file.core.filling.lock().is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            most = most.max(file.core.budget.used());
         }
+        most
+    }
+
+    /// Nobody who goes in order waits again once what he asked for first is here, as long as the store keeps up.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reader_in_order_waits_once() {
+        let data = pattern(80 << 20, 5);
+        let (bench, file) = Bench::elsewhere(&data, 256 << 20).await;
+        read_in_order(&file, &data).await;
         assert_eq!(bench.content.usage().misses, 1);
+    }
+
+    /// Nor does the cache grow beyond its bound for him, though what he reads is always there already.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reader_in_order_of_a_file_larger_than_the_cache_waits_once_too() {
+        const CACHE: u64 = 32 << 20;
+        let data = pattern(160 << 20, 5);
+        let (bench, file) = Bench::elsewhere(&data, CACHE).await;
+        let most = read_in_order(&file, &data).await;
+        assert!(most <= CACHE + CACHE / 4, "{most} bytes in a cache of {CACHE}");
+        assert_eq!(bench.content.usage().misses, 1, "what is ahead of him was evicted");
+    }
+
+    /// The kernel's requests of a reader in order come in any order, some from far ahead of the last.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_fetched_ahead_is_not_fetched_again_for_who_jumps_there() {
+        let data = pattern(24 << 20, 5);
+        let (bench, file) = Bench::elsewhere(&data, 64 << 20).await;
+        bench.rows.held.store(true, Ordering::SeqCst);
+        let under_way = file.fill(4 * STRIDE..5 * STRIDE);
+        while bench.rows.waiting.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let at = 4 * STRIDE as usize + (1 << 20);
+        let mut read = pin!(file.read(at as u64, 4096));
+        let waits = futures::poll!(&mut read).is_pending();
+        let filling: Vec<u64> = file.core.filling.lock().keys().map(|(_, start, ..)| *start).collect();
+        // Before anything can fail: held rows keep the runtime from ending.
+        bench.rows.held.store(false, Ordering::SeqCst);
+        assert!(waits, "it has to be fetched");
+        assert_eq!(filling, [4 * STRIDE], "it is fetched twice");
+        under_way.await.unwrap();
+        assert!(read.await.unwrap() == data[at..at + 4096]);
+    }
+
+    /// The first round trip of a reader in order is spent on all that he is sent ahead.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_ahead_is_fetched_together_with_what_is_waited_for() {
+        let data = pattern(24 << 20, 5);
+        let (bench, file) = Bench::elsewhere(&data, 64 << 20).await;
+        bench.rows.held.store(true, Ordering::SeqCst);
+        let mut read = pin!(file.read(0, 4096));
+        let waits = futures::poll!(&mut read).is_pending();
+        let mut filling: Vec<u64> = file.core.filling.lock().keys().map(|(_, start, ..)| *start).collect();
+        filling.sort();
+        // Before anything can fail: held rows keep the runtime from ending.
+        bench.rows.held.store(false, Ordering::SeqCst);
+        assert!(waits, "it has to be fetched");
+        assert_eq!(filling, [0, STRIDE, 2 * STRIDE, 3 * STRIDE]);
+        assert!(read.await.unwrap() == data[..4096]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

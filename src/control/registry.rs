@@ -58,11 +58,15 @@ impl Entry {
     }
 }
 
-/// When a process was started, in ticks since boot; `None` when there is none of that number.
+/// When a process was started, in ticks since boot; `None` when there is none of that number, or only what its parent
+/// has not asked after (where process 1 never does, as in many containers, that stays for ever).
 pub fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, behind_name) = stat.rsplit_once(')')?;
-    behind_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = behind_name.split_ascii_whitespace();
+    let state = fields.next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(start)
 }
 
 /// An absolute path from the environment.
@@ -239,6 +243,18 @@ fn choose(serving: Vec<Entry>, is_there: impl Fn(&Entry) -> bool) -> Option<Entr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_ended_is_not_alive_though_nobody_has_asked_after_it() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        assert!(started(child.id()).is_some());
+        child.kill().expect("kill it");
+        let pid = rustix::process::Pid::from_child(&child);
+        let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), ended).expect("wait, and leave it");
+        assert_eq!(started(child.id()), None);
+        child.wait().expect("it has ended");
+    }
 
     #[test]
     fn a_home_comes_from_the_list_of_users() {

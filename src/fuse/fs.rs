@@ -51,6 +51,11 @@ const WANTED: [InitFlags; 9] = [
     InitFlags::FUSE_EXPORT_SUPPORT,
 ];
 
+/// What a change of content takes of set-id bits is for us to take: without it, the kernel asks for the capabilities of
+/// the file before each write that goes through its pages or past us. Of one past us that takes bits it sends a setattr
+/// of nothing.
+const PRIVILEGES_ARE_OURS: InitFlags = InitFlags::FUSE_HANDLE_KILLPRIV_V2;
+
 /// A session as a FUSE file system.
 pub struct CwdFs {
     /// Turns results into replies.
@@ -135,6 +140,9 @@ impl Filesystem for CwdFs {
             let refused = || io::Error::other("the kernel took passthrough a moment ago and now refuses it");
             config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).map_err(|_| refused())?;
             config.set_max_stack_depth(self.depth).map_err(|_| refused())?;
+        }
+        if config.add_capabilities(PRIVILEGES_ARE_OURS).is_ok() {
+            self.answers.session.privileges_are_ours();
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ fn tell(notifier: &Notifier, what: &Invalidation) -> io::Result<()> {
     match what {
         // From 0 on, to the end.
         Invalidation::Inode(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
+        // From nowhere on: no page.
+        Invalidation::Attributes(ino) => notifier.inval_inode(INodeNo(ino.0), -1, 0),
         Invalidation::Entry { parent, name } => {
             notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name))
         }

@@ -348,11 +348,15 @@ pub fn keep_memory_together() {
     {
         // Above the 4 MiB that a cold read fetches at once: mapped anew, each would have all its pages faulted in.
         const LARGE: libc::c_int = (4 << 20) + (64 << 10);
-        // SAFETY: both set numbers in the allocator, and no other thread allocates yet.
+        // What a reader has on its way, and a writer: given back each time, it would be faulted in for each buffer. A mount
+        // that rests gives it back ([`give_memory_back`]).
+        const FREE: libc::c_int = 32 << 20;
+        // SAFETY: all set numbers in the allocator, and no other thread allocates yet.
         unsafe {
             libc::mallopt(libc::M_ARENA_MAX, 2);
             // Set by hand it stays: by itself it rises with each large buffer that is freed.
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, FREE);
         }
     }
 }

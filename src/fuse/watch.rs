@@ -14,11 +14,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::time::MissedTickBehavior;
 
 /// A request that takes longer is told of.
 pub const LONG: Duration = Duration::from_secs(5);
-/// How often it is looked.
+/// How often it is looked at the most.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A request that has been under way for long.
@@ -98,19 +97,32 @@ impl Watch {
         self.slow.lock().iter().map(|(_, slow)| slow.clone()).collect()
     }
 
-    /// All that are under way and have taken long.
-    fn long(&self) -> Vec<(Key, Op)> {
-        let is_long = |op: &Op| op.began.elapsed() >= LONG;
+    /// All that are under way, the oldest first.
+    fn under_way(&self) -> Vec<(Key, Op)> {
         let waiting = self.waiting.lock();
-        let tasks = waiting.iter().filter(|(_, op)| is_long(op)).map(|(id, op)| (Key::Task(*id), *op));
-        let mut long: Vec<(Key, Op)> = tasks.collect();
+        let mut all: Vec<(Key, Op)> = waiting.iter().map(|(id, op)| (Key::Task(*id), *op)).collect();
         drop(waiting);
         let mut places = PLACES.lock();
         places.retain(|place| place.strong_count() > 0);
         let ops = places.iter().filter_map(|place| *place.upgrade()?.lock());
-        long.extend(ops.filter(is_long).map(|op| (Key::Thread(op.began), op)));
-        long.sort_by_key(|(_, op)| op.began);
-        long
+        all.extend(ops.map(|op| (Key::Thread(op.began), op)));
+        all.sort_by_key(|(_, op)| op.began);
+        all
+    }
+
+    /// Those of them that have taken long.
+    fn long(&self) -> Vec<(Key, Op)> {
+        let mut all = self.under_way();
+        all.retain(|(_, op)| op.began.elapsed() >= LONG);
+        all
+    }
+
+    /// How long until something can be there to tell of: an idle mount is not to wake up for nothing.
+    fn pause(&self) -> Duration {
+        if !self.slow.lock().is_empty() {
+            return LOOK;
+        }
+        until_long(self.under_way().first().map_or(Duration::ZERO, |(_, op)| op.began.elapsed()))
     }
 
     /// Looks once, and logs what it has not logged yet.
@@ -146,6 +158,11 @@ impl Watch {
     }
 }
 
+/// How long until what is so old has taken long; a look comes no sooner than after [`LOOK`].
+fn until_long(age: Duration) -> Duration {
+    LONG.saturating_sub(age).max(LOOK)
+}
+
 /// A request that waits.
 pub(super) struct Waiting<'w> {
     watch: &'w Watch,
@@ -158,12 +175,10 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Looks regularly, as long as the session is there.
+/// Looks when it may be time, as long as the session is there.
 pub(super) async fn run(watch: Arc<Watch>, session: Weak<Session>) {
-    let mut ticks = tokio::time::interval(LOOK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::time::sleep(watch.pause()).await;
         let Some(session) = session.upgrade() else { return };
         if watch.long().is_empty() {
             watch.slow.lock().clear();
@@ -187,6 +202,19 @@ mod tests {
     fn op(ago: Duration) -> Op {
         let began = Instant::now().checked_sub(ago).expect("the machine runs longer");
         Op { operation: Operation::Flush, ino: Ino(7), pid: 1, began }
+    }
+
+    #[test]
+    fn the_next_look_comes_when_something_has_taken_long() {
+        assert_eq!(until_long(Duration::ZERO), LONG);
+        assert_eq!(until_long(LONG - LOOK * 2), LOOK * 2);
+        assert_eq!(until_long(LONG * 2), LOOK);
+        // Threads of other tests can only make it shorter.
+        let watch = Watch::default();
+        let _begun = watch.waits(op(LONG - LOOK * 2));
+        assert!(watch.pause() <= LOOK * 2, "{:?}", watch.pause());
+        let _old = watch.waits(op(LONG * 2));
+        assert_eq!(watch.pause(), LOOK);
     }
 
     #[test]

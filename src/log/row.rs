@@ -280,6 +280,28 @@ pub struct InodeRow {
     pub target: Vec<u8>,
 }
 
+impl InodeRow {
+    /// Its type, as `S_IFMT` has it.
+    pub fn kind(&self) -> u32 {
+        self.mode & libc::S_IFMT
+    }
+
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        is_dir(self.mode)
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind() == libc::S_IFREG
+    }
+}
+
+/// Whether a mode, or its type bits alone, are a directory's.
+pub fn is_dir(mode: u32) -> bool {
+    mode & libc::S_IFMT == libc::S_IFDIR
+}
+
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DentryRow {
@@ -287,6 +309,13 @@ pub struct DentryRow {
     pub ino: Ino,
     /// The type bits of its mode (`S_IFMT`), for readdir.
     pub kind: u32,
+}
+
+impl DentryRow {
+    /// Whether it names a directory.
+    pub fn is_dir(&self) -> bool {
+        is_dir(self.kind)
+    }
 }
 
 /// Content: `len` bytes from the row's offset are bytes `skip..skip + len` of a piece.

@@ -132,7 +132,7 @@ fn inode(row: &InodeRow) -> Check {
     if let Some(home) = row.home {
         inode_number(home.parent).and(position(home.cookie))?;
     }
-    let symlink = row.mode & libc::S_IFMT == libc::S_IFLNK;
+    let symlink = row.kind() == libc::S_IFLNK;
     must(symlink || row.target.is_empty(), "a target that is no symlink's")?;
     must(row.target.len() <= MAX_TARGET && !row.target.contains(&0), "a symlink's target is none")
 }

@@ -96,6 +96,9 @@ pub trait CommitSource: Send + Sync + 'static {
     /// sealed records with every local piece resolved to its place in this segment.
     fn record(&self, chosen: &ChosenSlot, records: Vec<Record>) -> Result<(), LocalError>;
 
+    /// `slot` is surely committed, and callers hear of it next; [`CommitSource::committed`] follows. For who watches.
+    fn stored(&self, _slot: Slot) {}
+
     /// The slot is committed: its records become the committed rows and the base moves to it.
     fn committed(&self, slot: Slot) -> Result<(), LocalError>;
 

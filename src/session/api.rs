@@ -237,6 +237,8 @@ pub struct StatFs {
 pub enum Invalidation {
     /// Attributes and cached pages of an inode.
     Inode(Ino),
+    /// Its attributes alone: no request of it is in the way.
+    Attributes(Ino),
     /// A name of a directory.
     Entry { parent: Ino, name: Vec<u8> },
 }

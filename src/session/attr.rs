@@ -81,7 +81,7 @@ impl Session {
 
     fn may_resize(&self, ino: Ino, size: u64) -> Result<()> {
         self.writer()?;
-        match self.row(ino)?.mode & libc::S_IFMT {
+        match self.row(ino)?.kind() {
             libc::S_IFREG if size > MAX_FILE => Err(SessionError::Errno(libc::EFBIG)),
             libc::S_IFREG => Ok(()),
             libc::S_IFDIR => Err(SessionError::Errno(libc::EISDIR)),

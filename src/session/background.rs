@@ -9,9 +9,10 @@ use crate::log::lease::{Hold, Lease};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How often it is looked whether the session can be parked.
+/// How often it is looked at the most whether the session can be parked.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// With `--commit-interval 0`, what is in open files is captured this often.
@@ -30,7 +31,7 @@ impl Session {
         self.spawn(stop, capture_regularly(Arc::downgrade(self), self.options.commit_interval));
         self.spawn(stop, keeper::keep(Arc::downgrade(self), lease.clone(), writer.committer.watch()));
         if let Some(after) = self.options.park_after {
-            self.spawn(stop, park_when_quiet(Arc::downgrade(self), lease, after));
+            self.spawn(stop, park_when_quiet(Arc::downgrade(self), lease.watch(), after));
         }
     }
 
@@ -63,7 +64,7 @@ impl Session {
         // The kernel never looks the root up.
         self.invalidate.push(Invalidation::Inode(Ino::ROOT));
         for ino in self.nodes.kernel_known() {
-            if self.row(ino).is_ok_and(|row| row.mode & libc::S_IFMT == libc::S_IFDIR) {
+            if self.row(ino).is_ok_and(|row| row.is_dir()) {
                 self.invalidate.push(Invalidation::Inode(ino));
             }
         }
@@ -106,14 +107,23 @@ async fn capture_regularly(session: Weak<Session>, interval: Duration) {
     }
 }
 
-async fn park_when_quiet(session: Weak<Session>, lease: Arc<Lease>, after: Duration) {
+async fn park_when_quiet(session: Weak<Session>, mut hold: watch::Receiver<Hold>, after: Duration) {
+    let look = LOOK.min(after);
+    let mut pause = look;
     loop {
-        tokio::time::sleep(LOOK.min(after)).await;
+        tokio::time::sleep(pause).await;
+        // Until a change unparks it there is nothing to do.
+        if hold.wait_for(|hold| *hold != Hold::Parked).await.is_err() {
+            return;
+        }
         let Some(session) = session.upgrade() else { return };
-        let quiet = session.quiet_for() >= after && session.unstored().is_nothing();
-        if quiet
-            && lease.hold() == Hold::Held
-            && let Err(error) = lease.park().await
+        let Some(writer) = &session.writer else { return };
+        let quiet_for = session.quiet_for();
+        pause = after.saturating_sub(quiet_for).max(look);
+        if quiet_for >= after
+            && session.unstored().is_nothing()
+            && writer.lease.hold() == Hold::Held
+            && let Err(error) = writer.lease.park().await
         {
             tracing::warn!("the lease could not be parked, it is tried again: {error}");
         }

@@ -74,7 +74,7 @@ impl Session {
 
     /// What is left of an inode whose rows are about to go.
     fn orphan_rows(&self, ino: Ino, row: InodeRow) -> std::result::Result<Orphan, LocalError> {
-        let extents = match row.mode & libc::S_IFMT {
+        let extents = match row.kind() {
             libc::S_IFREG => self.journal.extents(ino, 0..u64::MAX)?,
             _ => Vec::new(),
         };
@@ -141,7 +141,7 @@ impl Change<'_> {
     /// A directory that still has its name: ENOTDIR, or ENOENT once it was removed.
     pub fn directory(&self, ino: Ino) -> Result<InodeRow> {
         let row = self.inode(ino)?;
-        if row.mode & libc::S_IFMT != libc::S_IFDIR {
+        if !row.is_dir() {
             return Err(SessionError::Errno(libc::ENOTDIR));
         }
         if row.nlink == 0 {

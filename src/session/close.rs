@@ -72,6 +72,10 @@ impl Session {
         }
         if error.is_none() && self.alive().is_ok() {
             self.keep_at_close(rest()).await;
+            // A round that was cut short may have moved content since: the rows that say where to are owed, too.
+            if !self.unstored().is_nothing() {
+                error = self.flush_all(rest().max(RELEASE)).await.err();
+            }
         }
         let left = self.unstored();
         let released = self.end_writer(left.is_nothing() && error.is_none(), rest().max(RELEASE)).await;

@@ -40,7 +40,7 @@ impl Session {
             Ok(Durability::Sync) => {
                 let (committer, timeout) = (writer.committer.clone(), self.options.timeout);
                 Outcome::Later(Box::pin(async move {
-                    committer.wait(seq, timeout).await?;
+                    committer.wait_stored(seq, timeout).await?;
                     Ok(value)
                 }))
             }

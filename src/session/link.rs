@@ -41,7 +41,7 @@ impl Session {
         let mut row = change.inode(ino)?;
         let refused = if change.entry(parent, name)?.is_some() {
             Some(libc::EEXIST)
-        } else if row.mode & libc::S_IFMT == libc::S_IFDIR {
+        } else if row.is_dir() {
             Some(libc::EPERM)
         } else if row.nlink == 0 {
             Some(libc::ENOENT)

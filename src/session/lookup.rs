@@ -41,7 +41,7 @@ impl Session {
     pub fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
         self.alive()?;
         let row = self.row(ino)?;
-        match row.mode & libc::S_IFMT {
+        match row.kind() {
             libc::S_IFLNK => {
                 self.reads.note(ino, &row, now());
                 Ok(row.target)
@@ -74,7 +74,7 @@ impl Session {
             (row.size, row.mtime, row.ctime) = (live.size, live.mtime, row.ctime.max(live.ctime));
             row.allocated.saturating_add(live.dirty).min(live.size)
         });
-        let (size, bytes) = match row.mode & libc::S_IFMT {
+        let (size, bytes) = match row.kind() {
             libc::S_IFDIR => (DIRECTORY_SIZE, DIRECTORY_SIZE),
             libc::S_IFLNK => (row.target.len() as u64, 0),
             libc::S_IFREG => (row.size, bytes),
@@ -100,7 +100,7 @@ impl Session {
 
     /// There is no such entry: fine in a directory, an error where there is none.
     fn no_entry(&self, parent: Ino) -> Result<Option<Attr>> {
-        match self.row(parent)?.mode & libc::S_IFMT {
+        match self.row(parent)?.kind() {
             libc::S_IFDIR => Ok(None),
             _ => Err(SessionError::Errno(libc::ENOTDIR)),
         }

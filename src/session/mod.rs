@@ -83,6 +83,8 @@ pub struct Session {
     reads: reads::Reads,
     /// A successor has taken the session, or it was deleted: every operation is ESTALE.
     lost: AtomicBool,
+    /// What a change of content takes of set-id bits is left to us.
+    privileges_are_ours: AtomicBool,
     /// When the last change was made, nanoseconds of the boot clock; parking looks at it.
     changed_at: AtomicU64,
     /// Commands whose closes do not wait one by one.

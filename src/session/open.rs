@@ -89,6 +89,7 @@ impl Session {
             data,
             reads: Default::default(),
             lost: AtomicBool::new(false),
+            privileges_are_ours: AtomicBool::new(false),
             changed_at: AtomicU64::new(0),
             batches: Default::default(),
             invalidate: Default::default(),

@@ -93,7 +93,7 @@ impl Quota {
 
 /// What an inode counts, as of its row; also what stat shows as its blocks.
 pub(super) fn counted(row: &InodeRow) -> u64 {
-    match row.mode & libc::S_IFMT {
+    match row.kind() {
         libc::S_IFDIR => BLOCK,
         libc::S_IFREG => in_blocks(row.allocated),
         _ => 0,

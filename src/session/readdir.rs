@@ -29,7 +29,7 @@ impl Session {
     pub fn readdir(&self, ino: Ino, cookie: u64, attrs: bool, emit: Emit<'_>) -> Result<()> {
         self.alive()?;
         let row = self.row(ino)?;
-        if row.mode & libc::S_IFMT != libc::S_IFDIR {
+        if !row.is_dir() {
             return Err(SessionError::Errno(libc::ENOTDIR));
         }
         if cookie == 0 {

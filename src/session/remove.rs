@@ -31,7 +31,7 @@ impl Session {
         check_old_name(parent, name)?;
         let mut change = self.change()?;
         let (ino, row) = change.named(parent, name)?;
-        if row.mode & libc::S_IFMT == libc::S_IFDIR {
+        if row.is_dir() {
             return Err(SessionError::Errno(libc::EISDIR));
         }
         change.remove_entry(parent, name);
@@ -53,7 +53,7 @@ impl Session {
 
     /// Fails unless `row` is an empty directory's: ENOTDIR, ENOTEMPTY.
     pub(super) fn check_empty(&self, ino: Ino, row: &InodeRow) -> Result<()> {
-        if row.mode & libc::S_IFMT != libc::S_IFDIR {
+        if !row.is_dir() {
             return Err(SessionError::Errno(libc::ENOTDIR));
         }
         match self.journal.entries(ino, 0, 1)?.is_empty() {

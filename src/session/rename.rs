@@ -23,7 +23,7 @@ struct Named {
 
 impl Named {
     fn is_dir(&self) -> bool {
-        self.row.mode & libc::S_IFMT == libc::S_IFDIR
+        self.row.is_dir()
     }
 }
 

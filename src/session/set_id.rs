@@ -3,14 +3,19 @@
 //! On a local disk a change of content takes both, unless the caller may keep them (CAP_FSETID): set-group-id,
 //! where the group may not execute, only from a caller outside the group. A kernel knows the rule but not this
 //! last part for a FUSE file system. It sends the mode that is left by the rest of the rule, or, where that is
-//! all of it, a setattr of nothing; and it leaves direct writes, truncations at open and the like to us.
+//! all of it, a setattr of nothing; and it leaves direct writes, truncations at open and the like to us. Where all of
+//! it is left to us ([`Session::privileges_are_ours`]), it says with each write whether bits go, and still sends a
+//! setattr of nothing before one that takes any.
 //!
-//! Invariant: a group is judged by the one that stat shows, which is what the kernel checks.
+//! Invariants:
+//! - a group is judged by the one that stat shows, which is what the kernel checks;
+//! - when a change returns, the kernel knows what it left: it runs programs by the mode that it has.
 
 use super::api::{Caller, SetAttr};
 use super::{Session, owners::Owners};
 use crate::log::ids::Ino;
 use crate::log::row::InodeRow;
+use std::sync::atomic::Ordering;
 
 /// Both bits.
 pub(super) const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
@@ -38,7 +43,7 @@ pub(super) fn after_content(caller: Caller, mode: u32, gid: u32) -> u32 {
 impl Owners {
     /// The mode after a chown of `row`, whose owners are still the old ones: it takes the bits whoever asks.
     pub(super) fn mode_after_chown(&self, caller: Caller, row: &InodeRow) -> u32 {
-        match row.mode & libc::S_IFMT == libc::S_IFDIR || row.mode & SET_ID == 0 {
+        match row.is_dir() || row.mode & SET_ID == 0 {
             true => row.mode,
             false => without(row.mode, in_group(caller, self.shown(row).1)),
         }
@@ -53,12 +58,14 @@ impl Session {
         if set.uid.is_some() || set.gid.is_some() {
             return owners.mode_after_chown(caller, row);
         }
-        let is_file = row.mode & libc::S_IFMT == libc::S_IFREG;
+        let is_nothing = row.is_file() && *set == SetAttr::default();
+        if is_nothing && self.is_chown_to_nobody(caller, ino) {
+            return owners.mode_after_chown(caller, row);
+        }
         // A setattr of nothing announces a change of content, or is a chown to nobody, which only the owner may
         // do where it takes a bit.
         let changes = || caller.uid == uid || self.nodes.get(ino).is_some_and(|node| node.file.is_open());
-        let announces = *set == SetAttr::default() && is_file && changes();
-        if set.size.is_some() || announces {
+        if set.size.is_some() || is_nothing && changes() {
             return after_content(caller, row.mode, gid);
         }
         // What announces a change of content can look like a chmod; one by the owner was checked by the kernel,
@@ -68,6 +75,19 @@ impl Session {
             true => row.mode & !libc::S_ISGID,
             false => row.mode,
         }
+    }
+
+    /// The kernel leaves it to us what a change of content takes (FUSE_HANDLE_KILLPRIV_V2).
+    pub fn privileges_are_ours(&self) {
+        self.privileges_are_ours.store(true, Ordering::Release);
+    }
+
+    /// Whether a setattr of nothing by somebody who may keep the bits is surely a chown: a write of theirs announces
+    /// itself only where it takes capabilities.
+    fn is_chown_to_nobody(&self, caller: Caller, ino: Ino) -> bool {
+        self.privileges_are_ours.load(Ordering::Acquire)
+            && !self.nodes.get(ino).is_some_and(|node| node.file.has_lost_capability())
+            && Seen::of(caller).may_keep(caller)
     }
 }
 

@@ -201,6 +201,13 @@ impl Session {
         }
     }
 
+    /// Returns once what is read here is not behind what callers were told, or soon.
+    pub async fn settled(&self) {
+        if let Some(writer) = &self.writer {
+            writer.committer.settled().await;
+        }
+    }
+
     /// What is changed and not in the store yet.
     pub fn unstored(&self) -> Unstored {
         let (rows, content) = (self.journal.uncommitted(), self.uncaptured());

@@ -1,10 +1,12 @@
-//! What tests of this room share: options under which nothing happens by itself, callers, flags, a large file.
+//! What tests of this room share: options under which nothing happens by itself, callers, flags, a large file and its opens
+//! in passthrough.
 
-use super::api::{Caller, NewNode, OpenFlags, WriteHow};
+use super::api::{Caller, Fh, IoMode, NewNode, OpenFlags, WriteHow};
 use super::file::open::LARGE;
 use super::{Durability, Session, SessionOptions};
 use crate::log::ids::Ino;
 use crate::log::lease::Succession;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,4 +60,11 @@ pub async fn large(session: &Arc<Session>) -> Ino {
     session.release(fh);
     session.flush_all(Duration::from_secs(60)).await.unwrap();
     ino
+}
+
+/// An open in passthrough, and what the kernel does its I/O with.
+pub async fn pass(session: &Arc<Session>, ino: Ino, flags: OpenFlags) -> (Fh, File) {
+    let opened = session.open(ROOT, ino, flags).get().await.unwrap();
+    assert_eq!(opened.mode, IoMode::Passthrough);
+    (opened.fh, File::from(session.backing(opened.fh).unwrap()))
 }

@@ -4,6 +4,7 @@ use super::acl::{ACCESS, Acl, DEFAULT};
 use super::api::*;
 use super::change::Change;
 use super::level::Place;
+use super::node::Node;
 use super::set_id::in_group;
 use super::{Session, SessionError};
 use crate::log::ids::Ino;
@@ -48,6 +49,12 @@ impl Session {
             return Ok(format!("{}.{:09}", at.sec, at.nsec).into_bytes());
         }
         check_name(name)?;
+        // The kernel asks for them before each write that goes through its pages.
+        if let (CAPABILITY, Some(node)) = (name, self.nodes.get(ino))
+            && !self.has_capability(&node)?
+        {
+            return Err(SessionError::Errno(libc::ENODATA));
+        }
         match self.find_xattr(ino, name)? {
             Some(value) => Ok(value.to_vec()),
             None => {
@@ -68,10 +75,28 @@ impl Session {
 
     /// Removes an extended attribute. ENODATA when there is none; an ACL that is not there is no error.
     pub fn removexattr(self: &Arc<Self>, caller: Caller, ino: Ino, name: &[u8]) -> Outcome<()> {
-        match self.removexattr_now(ino, name) {
+        let removed = self.removexattr_now(ino, name);
+        if let (CAPABILITY, Some(node), Ok(_)) = (name, self.nodes.get(ino), &removed) {
+            node.file.lost_capability();
+        }
+        match removed {
             Ok(seq) => self.settle(caller, seq, Place::Inode(ino), ()),
             Err(error) => Outcome::Ready(Err(error)),
         }
+    }
+
+    /// Whether a file has capabilities; that it has none is remembered.
+    pub(super) fn has_capability(&self, node: &Node) -> Result<bool> {
+        // Before the look, so that one that is set meanwhile is not missed.
+        if node.file.is_bare() {
+            return Ok(false);
+        }
+        let found = self.find_xattr(node.ino, CAPABILITY);
+        match &found {
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => node.file.may_have_capability(),
+        }
+        Ok(found?.is_some())
     }
 
     /// An attribute's value, of an inode without a name too.

@@ -8,6 +8,7 @@ use crate::log::ids::Blob;
 use crate::log::pack::Packer;
 use crate::log::recover::abort_uploads;
 use crate::log::source::{CommitSource, Committed, LocalError, Move};
+use futures::FutureExt;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,14 +32,8 @@ impl Process {
     pub async fn blind_round(&self, pack: bool, image: bool) -> Result<(), LogError> {
         let mut floors = self.floors.lock().await;
         self.lease.ensure().await?;
-        if pack && self.pack().await? > 0 {
-            let seq = self.local.last_seq();
-            self.committer.kick(Duration::ZERO);
-            let mut progress = self.committer.watch();
-            let waited = tokio::time::timeout(Duration::from_secs(20), progress.wait_for(|p| p.seq >= seq));
-            if !matches!(waited.await, Ok(Ok(_))) {
-                return Err(LogError::Timeout { seconds: 20, last: "rows of packed content".into() });
-            }
+        if pack {
+            self.pack().await?;
         }
         self.lease.ensure().await?;
         let listed = checkpoint::list_sized(self.store.as_ref()).await?;
@@ -54,7 +49,7 @@ impl Process {
         Ok(())
     }
 
-    async fn pack(&self) -> Result<u64, LogError> {
+    async fn pack(&self) -> Result<(), LogError> {
         let committed = self.committed();
         let mut targets: HashSet<Blob> = HashSet::new();
         let listed = collect::find_orphans(self.store.as_ref(), &committed, self.lease.epoch()).await?;
@@ -67,12 +62,24 @@ impl Process {
             }
         }
         if targets.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let relocate = |moves: &[Move]| -> Result<usize, LocalError> { committed.relocate(moves) };
-        let packer =
-            Packer { store: &self.store, committed: &committed, names: &self.names, relocate: &relocate };
-        Ok(packer.run(targets, None, u64::MAX).await?.moved)
+        let settled = || self.until_committed().boxed();
+        let (store, names) = (&self.store, &self.names);
+        let packer = Packer { store, committed: &committed, names, relocate: &relocate, settled: &settled };
+        packer.run(targets, None, u64::MAX).await.map(drop)
+    }
+
+    async fn until_committed(&self) -> Result<(), LogError> {
+        let seq = self.local.last_seq();
+        self.committer.kick(Duration::ZERO);
+        let mut progress = self.committer.watch();
+        let waited = tokio::time::timeout(Duration::from_secs(20), progress.wait_for(|p| p.seq >= seq));
+        match waited.await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(LogError::Timeout { seconds: 20, last: "rows of packed content".into() }),
+        }
     }
 
     /// Deletes what is dead at the floors that were raised `grace` ago.

@@ -88,8 +88,11 @@ impl CommitSource for Local {
         self.write("record", || self.journal.record(chosen, records))
     }
 
-    fn committed(&self, slot: Slot) -> Result<()> {
+    fn stored(&self, _slot: Slot) {
         self.world.confirmed(&self.life);
+    }
+
+    fn committed(&self, slot: Slot) -> Result<()> {
         self.write("committed", || self.journal.committed(slot))
     }
 

@@ -239,7 +239,7 @@ impl Process {
         let waited = tokio::select! {
             biased;
             () = self.life.death() => return Err(LocalError::failed("the process is dead").into()),
-            waited = self.committer.wait(seq, PATIENCE) => waited,
+            waited = self.committer.wait_stored(seq, PATIENCE) => waited,
         };
         if waited.is_ok() && !self.life.is_dead() {
             self.world.acknowledged(&self.life, step);

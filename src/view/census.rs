@@ -4,7 +4,7 @@ use super::View;
 use super::error::Result;
 use super::headers;
 use super::names::key_of;
-use super::tree::{Tree, is_directory};
+use super::tree::Tree;
 use crate::log::ids::Ino;
 use std::collections::HashSet;
 
@@ -44,7 +44,7 @@ fn count(tree: &Tree) -> Result<Census> {
     })?;
     for entry in found {
         let Some(row) = tree.inode(entry.ino)? else { continue };
-        let again = !is_directory(row.mode) && row.nlink > 1 && !seen.insert(entry.ino);
+        let again = !row.is_dir() && row.nlink > 1 && !seen.insert(entry.ino);
         census.further_names += u64::from(again);
         let shown = tree.shown(entry.ino, row)?;
         let fits = key_of(&entry.path, entry.directory).is_ok();

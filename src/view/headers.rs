@@ -49,7 +49,7 @@ pub fn write(row: &InodeRow, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<BTreeMap<S
     if row.mtime.nsec != 0 {
         put(FINE_MTIME, format!("{}:{}", row.mtime.sec, row.mtime.nsec));
     }
-    match row.mode & libc::S_IFMT {
+    match row.kind() {
         libc::S_IFCHR | libc::S_IFBLK => put(RDEV, row.rdev.to_string()),
         libc::S_IFLNK => put(TARGET, escape_value(&row.target)),
         _ => (),

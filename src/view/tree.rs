@@ -73,7 +73,7 @@ impl Tree {
         };
         let Some(parent) = parent else { return Ok(None) };
         let Some(entry) = self.entry(parent, name.as_bytes())? else { return Ok(None) };
-        if is_directory(entry.kind) != place.directory {
+        if entry.is_dir() != place.directory {
             return Ok(None);
         }
         Ok(self.inode(entry.ino)?.map(|row| (entry.ino, row)))
@@ -89,7 +89,7 @@ impl Tree {
             Ok(())
         })?;
         let mut extents = Vec::new();
-        if row.mode & libc::S_IFMT == libc::S_IFREG {
+        if row.is_file() {
             self.scan(Key::extents_of(ino), |key, value| {
                 if let Some(Key::Extent { offset, .. }) = Key::decode(&key) {
                     extents.push((offset, ExtentRow::decode(&value)?));
@@ -134,7 +134,7 @@ impl Tree {
         {
             places.push((home.parent, name));
         }
-        if row.nlink > 1 && !is_directory(row.mode) {
+        if row.nlink > 1 && !row.is_dir() {
             self.scan(Key::links_of(ino), |key, _| {
                 if let Some(Key::Link { parent, name, .. }) = Key::decode(&key) {
                     places.push((parent, name));
@@ -163,7 +163,7 @@ impl Tree {
                 let Some(Key::Dentry { name, .. }) = Key::decode(&key) else { return Ok(()) };
                 let entry = DentryRow::decode(&value)?;
                 let path = join(&path, &name);
-                let directory = is_directory(entry.kind);
+                let directory = entry.is_dir();
                 let enter = emit(Found { path: path.clone(), ino: entry.ino, directory })?;
                 if directory && enter {
                     open.push((entry.ino, path));
@@ -187,7 +187,7 @@ impl Tree {
                 (None, None) => None,
                 (None, Some(parent)) => {
                     let entry = self.entry(parent, name.as_bytes())?;
-                    entry.filter(|entry| is_directory(entry.kind)).map(|entry| entry.ino)
+                    entry.filter(|entry| entry.is_dir()).map(|entry| entry.ino)
                 }
             };
             self.dirs.insert(path[..end].to_owned(), at);
@@ -244,11 +244,6 @@ pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
         true => name.to_vec(),
         false => [directory, b"/", name].concat(),
     }
-}
-
-/// Whether type bits are a directory's.
-pub(super) fn is_directory(mode: u32) -> bool {
-    mode & libc::S_IFMT == libc::S_IFDIR
 }
 
 /// The key of an entry met on a walk.

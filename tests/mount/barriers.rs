@@ -12,9 +12,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long the relay holds each request back before the store gets it.
-const HOLD: Duration = Duration::from_millis(600);
-/// What did not wait for the store is well below this, what did is above it.
-const WAITED: Duration = Duration::from_millis(500);
+const HOLD: Duration = Duration::from_millis(2000);
+/// What did not wait for the store is well below this, however busy the machine; what did is above it.
+const WAITED: Duration = Duration::from_millis(1900);
 
 fn took<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();

@@ -2,8 +2,8 @@
 
 use crate::support::user::as_user;
 use crate::support::{Ran, World, sh};
-use crate::twin::sys::Mapping;
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, StatxFlags};
+use crate::twin::{capability, sys::Mapping};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, StatxFlags, XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -313,6 +313,38 @@ fn a_chown_to_nobody_by_a_stranger_is_answered_though_it_would_take_set_gid() {
     as_user(1001, || chown(&file, None, None)).expect("it cannot be told from a write");
     assert_eq!(mode(&file), 0o644, "a bit without effect, as the group may not execute");
     drop(open);
+    mount.unmount();
+}
+
+/// The kernel sends the daemon what it sends before a write that takes capabilities: their removal, a setattr of nothing.
+#[test]
+fn a_chown_to_nobody_by_root_of_an_open_file_takes_its_capabilities_only() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    const CAPABILITY: &str = "security.capability";
+    let world = World::new("chown-to-nobody-by-root");
+    let mount = world.host("a").mount(&[]);
+    let local = world.local("disk");
+    for (top, left) in [(local.as_path(), 0o755), (mount.root(), 0o6755)] {
+        let path = top.join("f");
+        let open = File::create(&path).expect("create");
+        let mode = || fs::metadata(&path).expect("stat").mode() & 0o7777;
+        let give = || {
+            setxattr(&path, CAPABILITY, &capability(), XattrFlags::empty()).expect("set capabilities");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o6755)).expect("chmod");
+        };
+        give();
+        chown(&path, None, None).expect("a chown to nobody");
+        assert_eq!(mode(), left);
+        assert_eq!(getxattr(&path, CAPABILITY, &mut [0; 99]), Err(Errno::NODATA));
+        // Without capabilities, or an open, it can be told.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o6755)).expect("chmod");
+        chown(&path, None, None).expect("a chown to nobody");
+        assert_eq!(mode(), 0o755);
+        drop(open);
+        give();
+        chown(&path, None, None).expect("a chown to nobody");
+        assert_eq!(mode(), 0o755);
+    }
     mount.unmount();
 }
 

@@ -7,6 +7,7 @@ use crate::work::{self, noise, write_closed};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::time::Duration;
 
 /// Runs work under one mode, loses the machine, and compares everything on another one.
 fn in_mode(mode: &str, expect_passthrough: bool) {
@@ -90,6 +91,34 @@ fn what_is_written_in_passthrough_is_durable_at_its_close() {
     for n in 0..3u64 {
         assert!(fs::read(mount.path(format!("f{n}"))).expect("read") == noise(16 << 20, n), "f{n} differs");
     }
+    mount.unmount();
+}
+
+/// A close that comes while its file is looked through for another one waits until what it wrote itself is found, too.
+#[test]
+fn a_close_in_passthrough_waits_for_its_own_bytes_while_another_closes() {
+    let world = World::with_relay("passthrough-closers");
+    let mount = world.host("a").mount(&["--passthrough", "on"]);
+    let path = mount.path("shared");
+    write_closed(&path, &noise(64 << 20, 1)).expect("write");
+    let reader = File::open(&path).expect("open");
+    let both = || File::options().read(true).write(true).open(&path).expect("open");
+    let (other, own) = (both(), both());
+    other.write_all_at(b"other", 32 << 20).expect("write");
+    std::thread::scope(|scope| {
+        // The machine is lost within it, or after it.
+        scope.spawn(|| drop(other));
+        // It has looked at the start by then.
+        std::thread::sleep(Duration::from_millis(15));
+        own.write_all_at(b"own", 0).expect("write");
+        nix::unistd::close(own).expect("close");
+        mount.lose_machine();
+    });
+    drop(reader);
+    let mount = world.host("b").mount(&["--takeover"]);
+    let mut seen = [0; 3];
+    File::open(mount.path("shared")).expect("open").read_exact_at(&mut seen, 0).expect("read");
+    assert_eq!(&seen, b"own", "what its close acknowledged");
     mount.unmount();
 }
 

@@ -297,6 +297,32 @@ fn an_ordinary_user_mounts_works_loses_the_machine_and_goes_on() {
     }
 }
 
+/// The kernel looks at the mode that it knows when it runs a program, and asks for none.
+#[test]
+fn a_program_that_another_user_wrote_to_has_no_set_id_bit_from_then_on() {
+    let world = World::new("set-id-exec");
+    let local = world.local("disk");
+    for passthrough in ["on", "off"] {
+        let host = world.host(passthrough);
+        let mount = host.mount(&["-o", "suid", "--allow-other", "--passthrough", passthrough]);
+        for top in [local.as_path(), mount.root()] {
+            // Appended; through the kernel's pages; past the end. Its first byte stays what it is.
+            for write in ["printf x >> id", r"printf '\177' 1<> id", "truncate -s +8192 id"] {
+                let user = |script: &str| {
+                    sh(top, &format!(r#"setpriv --reuid 1234 --clear-groups bash -c "{script}""#))
+                        .trim()
+                        .to_owned()
+                };
+                sh(top, "cp /usr/bin/id id && chmod 4777 id");
+                assert_eq!(user("./id -u"), "0");
+                user(write);
+                assert_eq!(user("./id -u"), "1234", "{write}, {passthrough}, {}", top.display());
+            }
+        }
+        mount.unmount();
+    }
+}
+
 #[test]
 fn an_ordinary_user_is_told_what_needs_privileges() {
     let world = World::new("user-refused");

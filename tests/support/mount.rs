@@ -17,15 +17,22 @@ const READY: Duration = Duration::from_secs(60);
 /// After this long a daemon is killed, so that a hung request fails its test instead of hanging it.
 const WATCHDOG: Duration = Duration::from_secs(900);
 /// The same where every size is run.
-const WATCHDOG_FULL: Duration = Duration::from_secs(3600);
+const WATCHDOG_FULL: Duration = Duration::from_secs(3 * 3600);
 /// How much of the daemon's log a failing test shows, in bytes.
 const LOG_SHOWN: usize = 12 * 1024;
 
 type Daemon = Arc<Mutex<Option<Child>>>;
 
-/// Whether a daemon answers there; one whose session another has taken meanwhile says so.
+/// What statfs(2) says of a FUSE file system.
+const FUSE: u64 = 0x6573_5546;
+
+/// Whether a daemon answers there, and not the directory below, which is seen while a dead mount is cleared away; one
+/// whose session another has taken meanwhile says so.
 fn answers(mountpoint: &Path) -> bool {
-    matches!(rustix::fs::statfs(mountpoint), Ok(_) | Err(rustix::io::Errno::STALE))
+    match rustix::fs::statfs(mountpoint) {
+        Ok(said) => said.f_type as u64 == FUSE,
+        Err(error) => error == rustix::io::Errno::STALE,
+    }
 }
 
 /// A session mounted by a daemon of ours. Dropping it kills the daemon and takes the mount away.
@@ -166,7 +173,12 @@ impl<'w> Mount<'w> {
 
     /// Sends SIGKILL at this moment, from any thread, and drops what the relay holds.
     pub fn kill_now(&self) {
-        rustix::process::kill_process(self.pid, Signal::KILL).expect("kill the daemon");
+        let mut daemon = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(child) = daemon.as_mut() {
+            // Not by its number: that may be another's once this one has ended.
+            child.kill().expect("kill the daemon");
+        }
+        drop(daemon);
         self.world.relay().drop_held();
     }
 

@@ -59,6 +59,20 @@ impl Witness {
             let there = e.is_bucket_already_exists() || e.is_bucket_already_owned_by_you();
             assert!(there, "cannot create bucket {}: {e:?}", self.bucket);
         }
+        // On a busy machine the server's front learns of it a little later than it says that it is made.
+        let until = Instant::now() + Duration::from_secs(30);
+        while !self.knows_bucket() {
+            assert!(Instant::now() < until, "bucket {} is made, and cannot be read", self.bucket);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn knows_bucket(&self) -> bool {
+        let request = self.client.get_object().bucket(&self.bucket).key(self.full("none"));
+        match runtime().block_on(request.send()) {
+            Ok(_) => true,
+            Err(e) => e.into_service_error().is_no_such_key(),
+        }
     }
 
     /// All keys with their sizes, in order; those of cwdfs itself (`.cwdfs/`) included.

@@ -3,8 +3,9 @@
 //!
 //! Two tasks and one per slot: the sealer takes changes, chooses a slot's bytes and notes them in the journal;
 //! a sender puts them into the store, the same bytes again and again until it is known what became of them;
-//! the finisher awaits the senders in slot order. Whatever is wanted is sealed as soon as a place is free,
-//! so that commits are small while the store keeps up, and grow when it does not.
+//! the finisher awaits the senders in slot order, releases callers and tells the journal. Whatever is wanted is
+//! sealed as soon as a place is free, so that commits are small while the store keeps up, and grow when it does
+//! not.
 //!
 //! Invariants:
 //! - a slot's bytes are noted in the journal before their first PUT, and never change;
@@ -31,6 +32,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waiters::Waiters;
+
+/// How long noting a slot in the journal may take before nobody waits for it; less than a command gives its daemon.
+const SETTLES: Duration = Duration::from_millis(500);
 
 /// What the committer is made of.
 pub struct CommitterConfig {
@@ -81,7 +85,10 @@ struct Inner {
     /// Senders that pause after a failure should try now.
     nudge: watch::Sender<u64>,
     progress: watch::Sender<Progress>,
-    waiters: Waiters,
+    /// Callers that go on once the store has their changes.
+    stored: Waiters,
+    /// Those that go on once the journal, and so whoever listens to it, knows that too.
+    settled: Waiters,
     /// Places for slots under way.
     places: Arc<Semaphore>,
     /// Set with the reason once nothing will be committed any more.
@@ -119,7 +126,8 @@ impl Committer {
             wake: Notify::new(),
             nudge: watch::Sender::new(0),
             progress: watch::Sender::new(progress),
-            waiters: Waiters::default(),
+            stored: Waiters::default(),
+            settled: Waiters::default(),
             places: Arc::new(Semaphore::new(places)),
             ended: Mutex::new(None),
             stop: CancellationToken::new(),
@@ -152,12 +160,22 @@ impl Committer {
     /// Starts a commit now and returns once every change up to `seq` is committed. Fails at once when an
     /// earlier wait timed out and nothing was committed since, and as soon as the store is known to be full
     /// or read-only; the commit is tried again all the same.
+    pub async fn wait_stored(&self, seq: Seq, timeout: Duration) -> Result<(), LogError> {
+        self.wait_among(&self.inner.stored, seq, timeout).await
+    }
+
+    /// As [`Committer::wait_stored`], and returns once the journal knows too: what is read from it and from
+    /// [`Committer::progress`] afterwards is not behind.
     pub async fn wait(&self, seq: Seq, timeout: Duration) -> Result<(), LogError> {
+        self.wait_among(&self.inner.settled, seq, timeout).await
+    }
+
+    async fn wait_among(&self, waiters: &Waiters, seq: Seq, timeout: Duration) -> Result<(), LogError> {
         let inner = &self.inner;
         if inner.progress.borrow().seq >= seq {
             return Ok(());
         }
-        let mut ticket = inner.waiters.register(seq);
+        let Some(mut ticket) = waiters.register(seq) else { return Ok(()) };
         if let Some(error) = inner.ended.lock().clone() {
             return Err(error);
         }
@@ -166,10 +184,6 @@ impl Committer {
         if let Some(stalled) = *inner.stalled.lock() {
             return Err(inner.too_late(stalled));
         }
-        // Read again: it may have been committed before the ticket was there to be seen.
-        if inner.progress.borrow().seq >= seq {
-            return Ok(());
-        }
         match tokio::time::timeout(timeout, ticket.answer()).await {
             Ok(answer) => answer,
             Err(_elapsed) => {
@@ -177,6 +191,20 @@ impl Committer {
                 Err(inner.too_late(timeout))
             }
         }
+    }
+
+    /// Returns once the journal knows of all that callers were told of, or cannot be told for the moment.
+    pub async fn settled(&self) {
+        // What keeps it from being noted is in the progress.
+        self.reaches(self.inner.stored.released(), SETTLES).await;
+    }
+
+    /// Returns once the journal knows that every change up to `seq` is committed; `false` when `limit` passes first.
+    /// Starts nothing, and no caller hears of it.
+    pub async fn reaches(&self, seq: Seq, limit: Duration) -> bool {
+        let mut progress = self.watch();
+        let reached = tokio::time::timeout(limit, progress.wait_for(|progress| progress.seq >= seq)).await;
+        matches!(reached, Ok(Ok(_)))
     }
 
     /// How far it is.
@@ -239,7 +267,7 @@ impl Inner {
             *ended = Some(error.clone());
         }
         self.progress.send_modify(|p| p.error = Some((self.config.clock.wall(), error.clone())));
-        self.waiters.fail_after(0, &error);
+        self.fail_after(0, &error);
         self.stop.cancel();
     }
 
@@ -252,8 +280,14 @@ impl Inner {
         }
         self.progress.send_modify(|p| p.error = Some((self.config.clock.wall(), error.clone())));
         if is_definite(error) {
-            self.waiters.fail_after(seq, error);
+            self.fail_after(seq, error);
         }
+    }
+
+    /// Nothing after `seq` will be committed soon: whoever waits for that is told.
+    fn fail_after(&self, seq: Seq, error: &LogError) {
+        self.stored.fail_after(seq, error);
+        self.settled.fail_after(seq, error);
     }
 
     /// What a wait that ran out of time is told.

@@ -52,7 +52,7 @@ impl Sealer {
             self.wanted().await;
             // The semaphore is never closed.
             let Ok(place) = self.inner.places.clone().acquire_owned().await else { return };
-            self.inner.waiters.gathered().await;
+            self.inner.stored.gathered().await;
             backoff.begin();
             match blocking(|| self.choose()) {
                 Ok(Some((chosen, encoded))) => {
@@ -171,7 +171,7 @@ impl Sealer {
         let landing = self.tasks.spawn(async move {
             let landed = sending.await;
             if landed && !holds(Rule::SlotOrder) {
-                inner.waiters.release(last_seq);
+                inner.stored.release(last_seq);
             }
             landed
         });

@@ -129,12 +129,59 @@ async fn who_was_released_together_goes_together_again() {
     let writers = (0..3).map(async |who: u64| {
         for round in 0..ROUNDS {
             let seq = journal.set(&format!("{who}"), &format!("{round}"));
-            committer.wait(seq, PATIENCE).await.unwrap();
+            committer.wait_stored(seq, PATIENCE).await.unwrap();
             tokio::time::sleep(Duration::from_millis(who)).await;
         }
     });
     futures::future::join_all(writers).await;
     assert_eq!(segments(&w), ROUNDS as usize);
+}
+
+/// Many writers go in groups of eight: while the PUT of one is under way, another makes its changes.
+#[tokio::test(start_paused = true)]
+async fn many_writers_go_in_groups() {
+    const ROUNDS: u64 = 10;
+    let shared = Shared::new();
+    let w = writer(&shared).await;
+    w.client.chaos(Chaos::new(1, 20, 0.0));
+    let (journal, committer) = (&w.journal, &w.committer);
+    let writers = (0..16).map(async |who: u64| {
+        for round in 0..ROUNDS {
+            let seq = journal.set(&format!("{who}"), &format!("{round}"));
+            committer.wait_stored(seq, PATIENCE).await.unwrap();
+            tokio::time::sleep(Duration::from_micros(100 * who)).await;
+        }
+    });
+    futures::future::join_all(writers).await;
+    let each = 16 * ROUNDS as usize / segments(&w);
+    assert!((6..=12).contains(&each), "{each} changes in a segment, {} segments", segments(&w));
+}
+
+/// Callers go on once the store has their change, though the journal cannot note that yet.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_journal_to_learn_what_the_store_has() {
+    let shared = Shared::new();
+    let w = writer(&shared).await;
+    let gate = Gate::new();
+    w.client.fault("put", keys::LOG, 1, Fault::HoldBefore(gate.clone()));
+    let seq = w.journal.set("a", "1");
+    w.committer.kick(Duration::ZERO);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    w.journal.refuse(Some(LocalError::failed("disk I/O error")));
+    gate.open();
+    w.committer.wait_stored(seq, PATIENCE).await.unwrap();
+    assert!(shared.get(&keys::segment(w.lease.epoch(), Slot(1))).is_some());
+    assert_eq!((w.journal.committed_value("a"), w.committer.progress().seq), (None, 0));
+    w.committer.settled().await;
+    assert_eq!(w.committer.progress().seq, 0, "nobody waits for that for ever");
+    let behind = w.committer.wait(seq, PATIENCE).await.unwrap_err();
+    assert!(matches!(behind, LogError::Local(_)), "{behind}");
+    w.journal.refuse(None);
+    tokio::time::sleep(PATIENCE).await;
+    let next = w.journal.set("a", "2");
+    w.committer.wait_stored(next, PATIENCE).await.unwrap();
+    w.committer.settled().await;
+    assert_eq!((w.journal.committed_value("a").as_deref(), w.committer.progress().seq), (Some("2"), next));
 }
 
 /// Nobody waits twice for a writer that does not come back, however fast the store is, and a single one never waits.
@@ -145,7 +192,7 @@ async fn who_does_not_come_back_is_waited_for_a_moment() {
     let go = async |names: &'static [&'static str]| {
         let start = Instant::now();
         let seqs = names.iter().map(|name| w.journal.set(name, "v"));
-        let waits = seqs.map(|seq| w.committer.wait(seq, PATIENCE)).collect::<Vec<_>>();
+        let waits = seqs.map(|seq| w.committer.wait_stored(seq, PATIENCE)).collect::<Vec<_>>();
         futures::future::join_all(waits).await;
         start.elapsed().as_millis()
     };

@@ -2,7 +2,8 @@
 //!
 //! Callers that were released together mostly come back together, each with its next change. The next slot
 //! waits a moment for them ([`Waiters::gathered`]): one PUT for all instead of one each. Who was released
-//! alone is never waited for, so a single caller is never held up.
+//! alone is never waited for, so a single caller is never held up. Many go in groups, so that one makes its
+//! changes while the PUT of another is under way.
 
 use crate::log::LogError;
 use crate::log::source::Seq;
@@ -17,6 +18,8 @@ use tokio::time::Instant;
 const GATHER: Duration = Duration::from_millis(3);
 /// How long after their release they are expected.
 const EXPECTED: Duration = Duration::from_millis(8);
+/// Once so many are there, a slot waits for no more of them.
+const GROUP: usize = 8;
 
 type Answer = Result<(), LogError>;
 
@@ -27,7 +30,7 @@ pub(super) struct Waiters(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// The last of those who were expected has come.
+    /// The last of those who were expected has come, or a group is complete.
     complete: Notify,
 }
 
@@ -35,6 +38,10 @@ struct Shared {
 struct Queue {
     next: u64,
     waiting: BTreeMap<(Seq, u64), oneshot::Sender<Answer>>,
+    /// Nobody has to wait for a change up to this one.
+    released: Seq,
+    /// How many have come since a slot last waited.
+    fresh: usize,
     /// Those who were released together and have not come back.
     expected: Option<Expected>,
 }
@@ -58,34 +65,42 @@ impl Queue {
         self.expected = (due > 0).then(|| Expected { due, until: now + EXPECTED, missed: false });
     }
 
-    /// One comes; whether it is the last that was expected.
+    /// One comes; whether nobody else has to be waited for now.
     fn came(&mut self) -> bool {
+        self.fresh += 1;
         let Some(expected) = &mut self.expected else { return false };
         expected.due -= 1;
         let is_last = expected.due == 0;
         if is_last {
             self.expected = None;
         }
-        is_last
+        is_last || self.fresh >= GROUP
     }
 
     /// Until when a slot that began to wait has to: `None` when it need not any more.
     fn waits_until(&mut self, patience: Instant) -> Option<Instant> {
-        let expected = self.expected.as_mut()?;
-        let until = expected.until.min(patience);
-        if Instant::now() < until {
-            return Some(until);
+        if self.fresh < GROUP
+            && let Some(expected) = &mut self.expected
+        {
+            let until = expected.until.min(patience);
+            if Instant::now() < until {
+                return Some(until);
+            }
+            expected.missed = true;
         }
-        expected.missed = true;
+        self.fresh = 0;
         None
     }
 }
 
 impl Waiters {
-    /// Waits for `seq`; the ticket's holder stops waiting by dropping it.
-    pub fn register(&self, seq: Seq) -> Ticket {
+    /// Waits for `seq`, unless it was released; the ticket's holder stops waiting by dropping it.
+    pub fn register(&self, seq: Seq) -> Option<Ticket> {
         let (sender, receiver) = oneshot::channel();
         let mut queue = self.0.queue.lock();
+        if seq <= queue.released {
+            return None;
+        }
         queue.next += 1;
         let place = (seq, queue.next);
         queue.waiting.insert(place, sender);
@@ -93,7 +108,7 @@ impl Waiters {
             self.0.complete.notify_one();
         }
         drop(queue);
-        Ticket { waiters: self.clone(), place, receiver }
+        Some(Ticket { waiters: self.clone(), place, receiver })
     }
 
     /// Returns once those who were released together are back, or a moment has passed; at once where nobody is
@@ -110,12 +125,18 @@ impl Waiters {
         }
     }
 
+    /// Everything up to this one was released.
+    pub fn released(&self) -> Seq {
+        self.0.queue.lock().released
+    }
+
     /// Everything up to `seq` is committed.
     pub fn release(&self, seq: Seq) {
         let done = {
             let mut queue = self.0.queue.lock();
             let later = queue.waiting.split_off(&(seq.saturating_add(1), 0));
             let done = std::mem::replace(&mut queue.waiting, later);
+            queue.released = queue.released.max(seq);
             // Before any of them goes on.
             queue.expect(done.len());
             done

@@ -70,6 +70,11 @@ impl Contents {
         self.local.contains(&place(row))
     }
 
+    /// Bytes of all pieces: what extents take of them is no more, unless they share some.
+    pub fn bytes(&self) -> usize {
+        self.pieces.values().map(Bytes::len).sum()
+    }
+
     /// The bytes that an extent takes from its piece; `None` when the piece could not be had.
     pub fn of(&self, row: &ExtentRow) -> Option<Bytes> {
         let piece = self.pieces.get(&place(row))?;

@@ -8,7 +8,7 @@
 //! - a row is changed only if it still is what it was when its content was read, and only after the pack is
 //!   in the store; so a crash at any point leaves a pack that nobody names, never a row without content;
 //! - content that does not match its checksum is not packed: its row and what it lies in stay;
-//! - memory: about twice [`PACK`], however much there is to do.
+//! - memory: about three times [`PACK`], however much there is to do.
 
 mod fetch;
 mod find;
@@ -25,11 +25,13 @@ use crate::store::{Condition, ObjectStore, PutOptions};
 use bytes::Bytes;
 use fetch::Contents;
 use find::{Found, Search};
+use futures::future::BoxFuture;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Bytes after which a pack ends.
-const PACK: usize = 8 << 20;
+/// Bytes after which a pack ends. With the last piece it is what a reader fetches at once, unless pieces are large. While
+/// one is sent, its contents on their way to the journal and those of the next are in memory too.
+const PACK: usize = (4 << 20) - PIECE as usize;
 /// Contents of one file that follow on each other become one piece up to this size: small, so that a later
 /// change of a part of it leaves little dead.
 const PIECE: u64 = 256 << 10;
@@ -37,6 +39,9 @@ const _: () = assert!(PIECE <= MAX_PIECE as u64);
 
 /// Changes rows as [`Committed::relocate`] does, with whatever the caller has to lock.
 pub type Relocate<'a> = &'a (dyn Fn(&[Move]) -> Result<usize, LocalError> + Sync);
+
+/// Returns once all that was changed so far is committed.
+pub type Settled<'a> = &'a (dyn Fn() -> BoxFuture<'a, Result<(), LogError>> + Sync);
 
 /// What packing works with.
 pub struct Packer<'a> {
@@ -48,6 +53,9 @@ pub struct Packer<'a> {
     pub names: &'a BlobNames,
     /// How rows are changed.
     pub relocate: Relocate<'a>,
+    /// Called after each pack. Its rows are thousands: those of many packs at once would be most of the memory that a
+    /// mount needs.
+    pub settled: Settled<'a>,
 }
 
 /// What was done.
@@ -65,8 +73,7 @@ pub struct Packed {
 
 impl Packer<'_> {
     /// Moves all content of `targets` that committed rows use into packs, but stops after `budget` bytes. The
-    /// changed rows are uncommitted when this returns. With `since` only rows that changed in later slots are
-    /// looked at.
+    /// changed rows are committed when this returns. With `since` only rows that changed in later slots are looked at.
     pub async fn run(
         &self,
         targets: HashSet<Blob>,
@@ -81,7 +88,11 @@ impl Packer<'_> {
             if found.is_empty() {
                 break;
             }
+            let moved = done.moved;
             self.pack(found, &mut done).await?;
+            if done.moved > moved {
+                (self.settled)().await?;
+            }
         }
         Ok(done)
     }
@@ -144,7 +155,8 @@ impl LaidOut {
 
 /// Lays contents out one after the other, those that follow on each other in a file as one piece.
 fn lay_out(pack: &Blob, found: Vec<Found>, contents: &Contents) -> Result<LaidOut, LocalError> {
-    let mut out = LaidOut::default();
+    // Not grown: that would double it, and have both for a moment.
+    let mut out = LaidOut { body: Vec::with_capacity(contents.bytes()), ..LaidOut::default() };
     let mut open: Option<Piece> = None;
     for one in found {
         let Some(bytes) = contents.of(&one.row) else {

@@ -6,6 +6,8 @@ use super::super::source::{ChosenSlot, CommitSource};
 use super::*;
 use crate::journal::{Journal, JournalOptions};
 use crate::store::DirStore;
+use futures::FutureExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const EPOCH: Epoch = Epoch { counter: 1, nonce: 9 };
 
@@ -13,6 +15,8 @@ struct Rig {
     journal: Arc<Journal>,
     store: Arc<dyn ObjectStore>,
     names: BlobNames,
+    /// How often a pack's changes were waited for.
+    settled: AtomicUsize,
     _dirs: [tempfile::TempDir; 2],
 }
 
@@ -22,7 +26,7 @@ impl Rig {
         let sizes = JournalOptions { row_cache: 1 << 20, piece_cache: 1 << 20, piece_store: 1 << 20 };
         let (journal, _) = Journal::open(dirs[0].path(), sizes).unwrap();
         let store: Arc<dyn ObjectStore> = Arc::new(DirStore::new(dirs[1].path()));
-        Rig { journal, store, names: BlobNames::new(EPOCH), _dirs: dirs }
+        Rig { journal, store, names: BlobNames::new(EPOCH), settled: AtomicUsize::new(0), _dirs: dirs }
     }
 
     /// Puts a blob with these pieces into the store, and rows that name them; commits those as slot `slot`.
@@ -61,10 +65,17 @@ impl Rig {
     }
 
     async fn pack(&self, slots: &[u64], since: Option<u64>) -> Packed {
+        self.pack_with(&|moves| self.journal.relocate(moves), slots, since).await
+    }
+
+    async fn pack_with(&self, relocate: Relocate<'_>, slots: &[u64], since: Option<u64>) -> Packed {
         let committed: Arc<dyn Committed> = self.journal.clone();
-        let relocate = |moves: &[Move]| self.journal.relocate(moves);
-        let packer =
-            Packer { store: &self.store, committed: &committed, names: &self.names, relocate: &relocate };
+        let settled = || {
+            self.settled.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(Ok(())).boxed()
+        };
+        let (store, names) = (&self.store, &self.names);
+        let packer = Packer { store, committed: &committed, names, relocate, settled: &settled };
         let targets = slots.iter().map(|s| Blob::Segment { epoch: EPOCH, slot: Slot(*s) }).collect();
         packer.run(targets, since.map(Slot), u64::MAX).await.unwrap()
     }
@@ -145,15 +156,12 @@ async fn what_is_damaged_or_missing_stays_and_the_rest_is_packed() {
 async fn a_row_that_changes_meanwhile_keeps_its_change_and_an_unused_pack_goes() {
     let rig = Rig::new();
     rig.commit(1, &[(5, 0, b"old")]).await;
-    let committed: Arc<dyn Committed> = rig.journal.clone();
     let relocate = |moves: &[Move]| {
         // Between the content's reading and the change of its row.
         rig.journal.apply(vec![Record::delete(&Key::Inode { ino: Ino(5) })]).unwrap();
         rig.journal.relocate(moves)
     };
-    let packer = Packer { store: &rig.store, committed: &committed, names: &rig.names, relocate: &relocate };
-    let targets = HashSet::from([Blob::Segment { epoch: EPOCH, slot: Slot(1) }]);
-    assert_eq!(packer.run(targets, None, u64::MAX).await.unwrap(), Packed::default());
+    assert_eq!(rig.pack_with(&relocate, &[1], None).await, Packed::default());
     assert_eq!(rig.read(5).await.0, []);
     assert!(rig.store.list(keys::DATA, None, 10).await.unwrap().objects.is_empty());
 }
@@ -166,12 +174,13 @@ async fn many_contents_become_several_packs_and_only_recent_rows_are_looked_at_w
         rig.commit(slot, &[(slot, 0, noise.as_slice())]).await;
     }
     let packed = rig.pack(&(21..=30).collect::<Vec<_>>(), Some(20)).await;
-    assert_eq!((packed.packs, packed.moved), (1, 10));
+    assert_eq!((packed.packs, packed.moved), (2, 10));
     rig.settle(31);
     // Slot 3 is older than what is looked at here.
     assert_eq!(rig.pack(&[3], Some(3)).await, Packed::default());
     let packed = rig.pack(&(1..=20).collect::<Vec<_>>(), Some(0)).await;
-    assert_eq!((packed.packs, packed.moved), (2, 20));
+    assert_eq!((packed.packs, packed.moved), (4, 20));
+    assert_eq!(rig.settled.load(Ordering::Relaxed), 2 + 4, "each is committed before the next");
     let listed = rig.store.list(keys::DATA, None, 10).await.unwrap().objects;
     assert!(listed.iter().all(|o| o.size <= (PACK + (1 << 20)) as u64), "{listed:?}");
     assert_eq!(rig.read(30).await.1, noise);

@@ -87,11 +87,9 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::api::*;
     use crate::session::file::open::LARGE;
-    use crate::session::testing::{BOTH, READ, ROOT, large, options};
+    use crate::session::testing::{BOTH, READ, ROOT, large, options, pass};
     use crate::store::DirStore;
-    use std::fs::File;
     use std::os::unix::fs::FileExt;
     use std::path::Path;
     use std::time::Duration;
@@ -100,13 +98,6 @@ mod tests {
 
     async fn start(store: &Path, cache: &Path) -> Arc<Session> {
         Session::start(Arc::new(DirStore::new(store)), options(cache)).await.unwrap()
-    }
-
-    /// An open, and what the kernel does its I/O with.
-    async fn pass(session: &Arc<Session>, ino: Ino, flags: OpenFlags) -> (Fh, File) {
-        let opened = session.open(ROOT, ino, flags).get().await.unwrap();
-        assert_eq!(opened.mode, IoMode::Passthrough);
-        (opened.fh, File::from(session.backing(opened.fh).unwrap()))
     }
 
     async fn taken_back(session: &Arc<Session>) {

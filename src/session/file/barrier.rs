@@ -146,6 +146,6 @@ impl Session {
             return Outcome::Ready(Ok(()));
         }
         let (committer, timeout) = (writer.committer.clone(), self.options.timeout);
-        Outcome::Later(Box::pin(async move { Ok(committer.wait(seq, timeout).await?) }))
+        Outcome::Later(Box::pin(async move { Ok(committer.wait_stored(seq, timeout).await?) }))
     }
 }

@@ -50,6 +50,13 @@ impl Turns {
         self.0.lock().get_or_insert_with(|| Arc::new(watch::Sender::new(Turn::default()))).clone()
     }
 
+    /// How many attempts have ended once one that begins from now on has.
+    fn anew(&self) -> u64 {
+        let turns = self.get();
+        let turn = turns.borrow();
+        turn.ended + u64::from(turn.running) + 1
+    }
+
     fn is_resting(&self) -> bool {
         let Some(turns) = self.0.lock().clone() else { return false };
         let took = turns.borrow().took;
@@ -263,16 +270,19 @@ impl Session {
             return Ok(seq);
         }
         let wanted = file.changes();
-        // Each attempt takes all that changed before it began: one may have begun already.
+        // Each attempt takes all that changed before it began: one may have begun already. But what the kernel writes by
+        // itself is in no count of changes: an attempt that has compared its place before does not find it.
+        let attempts = if file.is_suspect() { node.file.turns.anew() } else { 0 };
         loop {
             let mut turns = self.drive(node);
             let ended = turns.borrow_and_update().ended;
             let turn = turns.wait_for(|turn| turn.ended > ended || !turn.running).await;
-            let error = turn.map_err(|_| SessionError::Errno(libc::EIO))?.error.clone();
-            if let Some(error) = error {
+            let turn = turn.map_err(|_| SessionError::Errno(libc::EIO))?.clone();
+            if let Some(error) = turn.error {
                 return Err(error);
             }
-            if !file.is_changed() || file.is_orphan() || file.captured_changes() >= wanted {
+            let holds_all = !file.is_changed() || file.captured_changes() >= wanted;
+            if file.is_orphan() || (holds_all && turn.ended >= attempts) {
                 return Ok(file.captured_seq());
             }
         }
@@ -417,8 +427,10 @@ mod tests {
     use crate::log::ids::Ino;
     use crate::session::Session;
     use crate::session::api::{NewNode, OpenFlags, WriteHow};
-    use crate::session::testing::{ROOT, options};
+    use crate::session::testing::{BOTH, READ, ROOT, large, options, pass};
+    use std::os::unix::fs::FileExt;
     use std::sync::Arc;
+    use std::time::Duration;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_change_that_is_noted_after_its_capture_leaves_nothing_to_store() {
@@ -439,6 +451,45 @@ mod tests {
         drop(node);
         session.release(opened.fh);
         assert!(session.close(std::time::Duration::from_secs(20)).await.is_clean());
+    }
+
+    /// What the kernel writes in passthrough where a capture under way has compared already is in none of its rows.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_wait_for_a_capture_takes_what_the_kernel_wrote_behind_one_under_way() {
+        let (cache, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = Arc::new(crate::store::DirStore::new(dir.path()));
+        let session = Session::start(store, options(cache.path())).await.unwrap();
+        let ino = large(&session).await;
+        let (reader, _) = pass(&session, ino, READ).await;
+        let (writer, kernel) = pass(&session, ino, BOTH).await;
+        let node = session.nodes.hold(ino);
+        let (file, turns) = (session.file_of(&node).unwrap(), node.file.turns.get());
+        // A task of the interval: it has compared, and looks at the time once more.
+        turns.send_modify(|turn| turn.running = true);
+        file.compare().unwrap();
+        kernel.write_all_at(b"behind it", 0).unwrap();
+        let seen = file.changes();
+        let waiting = tokio::spawn({
+            let (session, node) = (session.clone(), session.nodes.hold(ino));
+            async move { session.captured(&node).await }
+        });
+        while turns.receiver_count() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let Begin::Small(mut capture) = file.capture().unwrap() else { panic!("only its time is new") };
+        assert_eq!((capture.changes(), capture.bytes()), (seen, 0));
+        let placed = capture.place_small().unwrap();
+        session.apply_capture(&node, capture, placed).unwrap();
+        turns.send_modify(|turn| (turn.running, turn.ended) = (false, turn.ended + 1));
+        waiting.await.unwrap().unwrap();
+        file.compare().unwrap();
+        assert_eq!(file.dirty(), 0, "what was written is in no row");
+        for fh in [reader, writer] {
+            session.release(fh);
+        }
+        drop(node);
+        session.take_all_back(true).await;
+        assert!(session.close(Duration::from_secs(20)).await.is_clean());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -50,7 +50,7 @@ impl Session {
             let overlaps = from.1 == to.1 && from.2.abs_diff(to.2) < len;
             match overlaps {
                 true => Err(SessionError::Errno(libc::EINVAL)),
-                false => self.clear_set_id(caller, to.1).map(|()| (source, target)),
+                false => self.clear_set_id(caller, to.1).map(|_| (source, target)),
             }
         });
         let (source, target) = match handles {

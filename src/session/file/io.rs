@@ -156,12 +156,12 @@ impl Session {
         }
     }
 
-    /// Clears what a change of content by this caller clears of set-user-id and set-group-id.
-    pub(super) fn clear_set_id(&self, caller: Caller, ino: Ino) -> Result<()> {
+    /// Clears what a change of content by this caller clears of set-user-id and set-group-id; whether it is anything.
+    pub(super) fn clear_set_id(&self, caller: Caller, ino: Ino) -> Result<bool> {
         let left = |row: &InodeRow| after_content(caller, row.mode, self.options.owners.shown(row).1);
         let row = self.row(ino)?;
         if left(&row) == row.mode {
-            return Ok(());
+            return Ok(false);
         }
         let mut change = self.change()?;
         let mut row = change.inode(ino)?;
@@ -169,16 +169,28 @@ impl Session {
         row.ctime = change.now();
         row.version += 1;
         change.put_inode(ino, row);
-        change.apply().map(drop)
+        change.apply().map(|_| true)
+    }
+
+    /// Answers once the kernel has forgotten the mode of a file: it looks at none when it runs a program.
+    fn once_mode_is_forgotten<T: Send + 'static>(
+        self: &Arc<Self>,
+        ino: Ino,
+        answer: Outcome<T>,
+    ) -> Outcome<T> {
+        self.invalidate.push(Invalidation::Attributes(ino));
+        let session = self.clone();
+        Outcome::Later(Box::pin(async move {
+            session.invalidated().await;
+            answer.get().await
+        }))
     }
 
     /// Removes the capabilities of a file whose content anybody changes, root included.
     pub(super) fn clear_capability(&self, node: &Node) -> Result<()> {
-        // Before the look, so that one that is set meanwhile is not missed.
-        if node.file.bare.swap(true, Ordering::AcqRel) || self.find_xattr(node.ino, CAPABILITY)?.is_none() {
+        if !self.has_capability(node)? {
             return Ok(());
         }
-        node.file.may_have_capability();
         match self.removexattr_now(node.ino, CAPABILITY) {
             Ok(_) | Err(SessionError::Errno(libc::ENODATA)) => Ok(()),
             Err(error) => Err(error),
@@ -208,21 +220,25 @@ impl Session {
         // Through the page cache the kernel gives the place; a page written back is no append.
         let direct = matches!(handle.mode, IoMode::Direct | IoMode::PassthroughDirect);
         let place = if direct && handle.flags.append { Place::End } else { Place::At(offset) };
-        let written = || -> Result<()> {
-            if how.kills_set_id {
-                self.clear_set_id(caller, handle.node.ino)?;
-            }
+        let written = || -> Result<bool> {
+            let cleared = how.kills_set_id && self.clear_set_id(caller, handle.node.ino)?;
             // Elsewhere the kernel sees to it.
             if direct {
                 self.clear_capability(&handle.node)?;
             }
             self.write_within_quota(handle, place, data, how)?;
-            self.changed(&handle.node)
+            self.changed(&handle.node)?;
+            Ok(cleared)
         };
+        // A request is at most a few MiB.
+        let len = data.len() as u32;
         match written() {
             Err(error) => Outcome::Ready(Err(error)),
-            // A request is at most a few MiB.
-            Ok(()) => self.after_write(caller, handle, data.len() as u32),
+            // Before one through its pages, the kernel has the bits cleared by a setattr, and learns what is left.
+            Ok(true) if direct => {
+                self.once_mode_is_forgotten(handle.node.ino, self.after_write(caller, handle, len))
+            }
+            Ok(_) => self.after_write(caller, handle, len),
         }
     }
 

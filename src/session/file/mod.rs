@@ -144,6 +144,8 @@ pub struct Slot {
     unhurried: AtomicBool,
     /// It was seen to have no capabilities, and none were set since.
     bare: AtomicBool,
+    /// Its capabilities were removed, maybe by a change of its content.
+    stripped: AtomicBool,
     /// None of its content lies in plain objects, and never will: only an import makes such an inode.
     owned: AtomicBool,
     /// It has no extents: it was made since it is in use here.
@@ -156,6 +158,22 @@ impl Slot {
         self.bare.store(true, Ordering::Release);
         self.owned.store(true, Ordering::Release);
         self.blank.store(true, Ordering::Release);
+    }
+
+    /// Whether it has surely no capabilities. If not, that is what is believed from now on, until
+    /// [`Slot::may_have_capability`].
+    pub(in crate::session) fn is_bare(&self) -> bool {
+        self.bare.swap(true, Ordering::AcqRel)
+    }
+
+    /// The kernel removed its capabilities.
+    pub(in crate::session) fn lost_capability(&self) {
+        self.stripped.store(true, Ordering::Release);
+    }
+
+    /// Whether the kernel has removed its capabilities since this was last asked.
+    pub(in crate::session) fn has_lost_capability(&self) -> bool {
+        self.stripped.swap(false, Ordering::AcqRel)
     }
 
     /// Capabilities were set: a write has to look for them again.

@@ -11,12 +11,11 @@
 use super::{Handle, Slot};
 use crate::content::File;
 use crate::log::ids::Ino;
-use crate::log::row::Key;
 use crate::log::source::Seq;
 use crate::session::api::*;
 use crate::session::attr::now;
 use crate::session::node::{Node, Use};
-use crate::session::xattr::CAPABILITY;
+use crate::session::set_id::SET_ID;
 use crate::session::{Durability, Session, SessionError};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -282,11 +281,7 @@ impl Session {
 
     /// Whether a file has set-id bits or capabilities, which writes past us would not clear.
     fn is_privileged(&self, node: &Node) -> Result<bool> {
-        if self.row(node.ino)?.mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
-            return Ok(true);
-        }
-        let key = Key::Xattr { ino: node.ino, name: CAPABILITY.to_vec() };
-        Ok(self.journal.get_raw(&key.encode())?.is_some())
+        Ok(self.row(node.ino)?.mode & SET_ID != 0 || self.has_capability(node)?)
     }
 
     fn opened(&self, node: Use, file: Arc<File>, flags: OpenFlags, mode: IoMode) -> Opened {

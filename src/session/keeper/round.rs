@@ -9,6 +9,7 @@ use crate::log::ids::{Blob, Slot};
 use crate::log::pack::{Packed, Packer};
 use crate::log::source::{CommitSource, Committed, LocalError, Move};
 use crate::session::{Session, Writer};
+use futures::FutureExt;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,9 +40,6 @@ impl Session {
         writer.lease.ensure().await?;
         let mut packed = self.pack_segments(writer, keeping).await?;
         packed = plus(packed, self.rewrite_blobs(writer, keeping).await?);
-        if packed.moved > 0 {
-            self.until_committed(writer).await?;
-        }
         self.tell_unreadable(keeping, packed.unreadable);
         writer.lease.ensure().await?;
         let made = self.make_checkpoint(writer, keeping).await?;
@@ -118,8 +116,9 @@ impl Session {
     ) -> Result<Packed, LogError> {
         let committed: Arc<dyn Committed> = self.journal.clone();
         let relocate = |moves: &[Move]| self.relocate(moves);
-        let packer =
-            Packer { store: &self.store, committed: &committed, names: &writer.names, relocate: &relocate };
+        let settled = || self.until_committed(writer).boxed();
+        let (store, names) = (&self.store, &writer.names);
+        let packer = Packer { store, committed: &committed, names, relocate: &relocate, settled: &settled };
         packer.run(targets, since, budget).await
     }
 
@@ -137,12 +136,10 @@ impl Session {
     async fn until_committed(&self, writer: &Writer) -> Result<(), LogError> {
         let seq = self.journal.last_seq();
         writer.committer.kick(Duration::ZERO);
-        let mut progress = writer.committer.watch();
         // Not Committer::wait: what callers are told of a store that answers late is not this one's to say.
-        let committed = tokio::time::timeout(self.options.timeout, progress.wait_for(|p| p.seq >= seq)).await;
-        match committed {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(LogError::Timeout {
+        match writer.committer.reaches(seq, self.options.timeout).await {
+            true => Ok(()),
+            false => Err(LogError::Timeout {
                 seconds: self.options.timeout.as_secs(),
                 last: "rows of packed content".into(),
             }),

@@ -115,11 +115,14 @@ impl Mounted {
     }
 
     async fn round(&self) -> std::result::Result<(), crate::log::LogError> {
+        // As in life, where rounds follow what the journal knows, and not what callers were told.
+        self.session.settled().await;
         let mut keeping = self.session.writer.as_ref().unwrap().keeping.lock().await;
         self.session.keep_round(&mut keeping).await
     }
 
     async fn sweep(&self) -> std::result::Result<(), crate::log::LogError> {
+        self.session.settled().await;
         let mut keeping = self.session.writer.as_ref().unwrap().keeping.lock().await;
         self.session.keep_sweep(&mut keeping, Duration::ZERO).await
     }
@@ -467,6 +470,24 @@ async fn a_read_that_is_overtaken_by_packing_and_collection_finds_the_new_place(
     let log = keys_below(store.as_ref(), keys::LOG).await;
     assert!(log.len() < 10 && !reading.is_finished(), "{log:?}");
     assert!(reading.await.unwrap().unwrap().as_ref() == files.get("f20"));
+}
+
+/// A round of which the end of a session waits no longer has just moved content: those rows are stored, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_round_that_is_cut_short_leaves_nothing_unstored() {
+    let (dir, files) = prepared().await;
+    let store = FaultyStore::new(Arc::new(DirStore::new(dir.path())), 1);
+    let cache = tempfile::tempdir().unwrap();
+    let mut options = options(cache.path(), Duration::from_secs(20));
+    (options.keep.quiet, options.keep.idle) = (0, Duration::from_secs(3600));
+    let mounted = mount(store.clone(), options, cache).await;
+    mounted.must_hold(&files, "before").await;
+    store.add_rule(Rule::new(Fault::Delay(Duration::from_millis(500))).on("put").key(keys::DATA));
+    store.add_rule(Rule::new(Fault::Delay(Duration::from_millis(1300))).on("put").key(keys::LOG));
+    let report = mounted.session.close(Duration::from_millis(1500)).await;
+    assert_eq!(store.injected().get("delay"), Some(&2), "the pack and the rows that name it");
+    assert!(report.is_clean() && report.released, "{:?}, {:?}", report.left, report.error);
+    mount_dir(dir.path()).await.must_hold(&files, "after").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

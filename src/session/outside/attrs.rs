@@ -1,7 +1,7 @@
 //! What an outside object says of its file besides the bytes, and the inode that makes.
 
-use super::{Outside, UNREAD, is_dir};
-use crate::log::row::{InodeRow, Time};
+use super::{Outside, UNREAD};
+use crate::log::row::{InodeRow, Time, is_dir};
 use crate::session::options::Untold;
 
 /// What the metadata of a plain object says; what it does not say is `None`.

@@ -123,7 +123,7 @@ impl Session {
 
     /// Whether a directory has the name that `path` ends in.
     pub fn is_directory_at(&self, path: &str) -> Result<bool> {
-        Ok(self.at_path(path)?.is_some_and(|(_, _, row)| is_dir(row.mode)))
+        Ok(self.at_path(path)?.is_some_and(|(_, _, row)| row.is_dir()))
     }
 
     /// The kernel has to forget these; queued for the thread that tells it.
@@ -137,10 +137,6 @@ impl Session {
     fn forget_inode(&self, ino: Ino) {
         self.invalidate.push(Invalidation::Inode(ino));
     }
-}
-
-fn is_dir(mode: u32) -> bool {
-    mode & libc::S_IFMT == libc::S_IFDIR
 }
 
 fn last_name(path: &str) -> &str {

@@ -2,7 +2,7 @@
 
 use super::super::change::Change;
 use super::super::remove::drop_directory;
-use super::{NOTHING_OF_OURS, Outside, UNREAD, bad_path, is_dir, last_name};
+use super::{NOTHING_OF_OURS, Outside, UNREAD, bad_path, last_name};
 use crate::log::ids::Ino;
 use crate::log::row::{ExtentRow, InodeRow, Key, Record, ViewRow};
 use crate::log::source::Seq;
@@ -65,7 +65,7 @@ impl Session {
         };
         let ino = entry.row.ino;
         let row = change.inode(ino)?;
-        match (object.directory, is_dir(row.mode)) {
+        match (object.directory, row.is_dir()) {
             (true, true) => self.note_directory(change, object, expect, ino, row),
             (false, true) => Ok(Placed::Shadowed),
             (true, false) if !self.gives_way(&object.path, ino, &row)? => Ok(Placed::Shadowed),
@@ -97,7 +97,7 @@ impl Session {
             return Ok(Kept::Raced);
         }
         let Some((parent, ino, old)) = self.at_path(&object.path)? else { return Ok(Kept::Raced) };
-        if is_dir(old.mode) {
+        if old.is_dir() {
             return Ok(Kept::Raced);
         }
         check_new_name(parent, name.as_bytes())?;
@@ -122,8 +122,7 @@ impl Session {
             return Ok(Placed::Raced);
         }
         let ino = expect.ino;
-        let Some(old) = self.journal.inode(ino)?.filter(|row| row.mode & libc::S_IFMT == libc::S_IFREG)
-        else {
+        let Some(old) = self.journal.inode(ino)?.filter(|row| row.is_file()) else {
             return Ok(Placed::Raced);
         };
         let unchanged = old.version == UNREAD;
@@ -168,7 +167,7 @@ impl Session {
                 None => None,
                 Some(entry) => {
                     let row = change.inode(entry.row.ino)?;
-                    if is_dir(row.mode) {
+                    if row.is_dir() {
                         parent.ino = entry.row.ino;
                         continue;
                     }
@@ -219,7 +218,7 @@ impl Session {
     /// the view, nothing of it changed here, and its bytes stay in their object.
     fn gives_way(&self, path: &str, ino: Ino, row: &InodeRow) -> Result<bool> {
         let view: Option<ViewRow> = self.journal.get(&Key::View { key: path.to_owned() })?;
-        if row.mode & libc::S_IFMT != libc::S_IFREG || !self.is_as_published(ino, row, view.as_ref()) {
+        if !row.is_file() || !self.is_as_published(ino, row, view.as_ref()) {
             return Ok(false);
         }
         let extents = self.journal.extents(ino, 0..u64::MAX)?;
@@ -238,13 +237,13 @@ impl Session {
         let name = last_name(&object.path).as_bytes();
         let ino = change.new_ino();
         let row = object.inode(old.as_ref().map(|(_, row)| row), self.options.untold(), change.now());
-        let (version, regular) = (row.version, row.mode & libc::S_IFMT == libc::S_IFREG);
+        let (version, regular) = (row.version, row.is_file());
         let content = if regular { object.extents() } else { Vec::new() };
-        let directory = is_dir(row.mode);
+        let directory = row.is_dir();
         put_inode(&mut change, object, ino, parent.ino, name, row, content);
         let replaced = old.as_ref().map(|(ino, _)| *ino);
         if let Some((old, row)) = old {
-            match is_dir(row.mode) {
+            match row.is_dir() {
                 true => drop_directory(&mut change, old, row),
                 false => self.drop_name(&mut change, old, row, parent.ino, name)?,
             }

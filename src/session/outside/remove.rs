@@ -1,7 +1,7 @@
 //! An outside client deleted an object.
 
 use super::super::remove::drop_directory;
-use super::{is_dir, last_name};
+use super::last_name;
 use crate::log::row::{Key, Record, ViewRow};
 use crate::log::source::Seq;
 use crate::session::Session;
@@ -31,7 +31,7 @@ impl Session {
         }
         change.record(Record::delete(&Key::View { key: key.to_owned() }));
         let marker = key.ends_with('/');
-        let there = self.at_path(path)?.filter(|(_, _, row)| is_dir(row.mode) == marker);
+        let there = self.at_path(path)?.filter(|(_, _, row)| row.is_dir() == marker);
         let Some((parent, ino, row)) = there else {
             change.apply()?;
             return Ok(Removed::Noted);

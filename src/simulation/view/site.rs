@@ -286,7 +286,7 @@ impl Site {
         let waited = tokio::select! {
             biased;
             () = self.life.death() => return false,
-            waited = writer.committer.wait(seq, PATIENCE) => waited,
+            waited = writer.committer.wait_stored(seq, PATIENCE) => waited,
         };
         if waited.is_err() || self.life.is_dead() {
             return false;

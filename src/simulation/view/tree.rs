@@ -58,7 +58,7 @@ fn content(site: &Site, ino: Ino, size: u64) -> Result<Vec<u8>, String> {
 /// What an inode has, by its rows.
 pub fn node(site: &Site, ino: Ino) -> Result<Node, SessionError> {
     let Some(row) = site.session.journal.inode(ino)? else { return Ok(Node::Broken("no row".into())) };
-    Ok(match row.mode & libc::S_IFMT {
+    Ok(match row.kind() {
         libc::S_IFDIR => Node::Directory,
         libc::S_IFLNK => Node::Symlink(row.target),
         _ => content(site, ino, row.size).map_or_else(Node::Broken, Node::File),

@@ -10,7 +10,7 @@ use crate::log::row::{InodeRow, Key, KeyBytes, ViewRow, prefix_end};
 use crate::view::error::Result;
 use crate::view::names::key_of;
 use crate::view::shared::Shared;
-use crate::view::tree::{Tree, after, is_directory, join, key_of_found};
+use crate::view::tree::{Tree, after, join, key_of_found};
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ impl<'a> Marker<'a> {
         // A removed inode's names are changes of their own.
         let Some(row) = self.tree.inode(ino)? else { return Ok(()) };
         for path in self.tree.paths_of(ino, &row)? {
-            self.path(&path, is_directory(row.mode))?;
+            self.path(&path, row.is_dir())?;
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl<'a> Marker<'a> {
         self.shared.figures.lock().unpublishable.remove(&path);
         let entry = self.tree.entry(parent, name)?;
         match &entry {
-            Some(entry) if is_directory(entry.kind) => {
+            Some(entry) if entry.is_dir() => {
                 self.path(&path, true)?;
                 self.below(entry.ino, &path)?;
             }

@@ -29,7 +29,7 @@ pub(super) async fn upload(
     shown: &Shown,
     condition: Condition,
 ) -> Result<(ETag, u64)> {
-    let regular = shown.row.mode & libc::S_IFMT == libc::S_IFREG;
+    let regular = shown.row.is_file();
     let size = if regular { shown.row.size } else { 0 };
     if size > MAX_OBJECT {
         return Err(ViewError::TooLarge { key: key.to_owned(), size });

@@ -17,6 +17,8 @@ mod strategy;
 pub mod sys;
 mod worker;
 
+pub use strategy::capability;
+
 use crate::support::full;
 use crate::support::way::{Way, seed};
 use crate::support::world::World;
@@ -93,7 +95,19 @@ fn twin(way: Way) {
 /// Runs what was found once, in the way the seed draws; in every way at full size.
 #[track_caller]
 fn again(name: &str, steps: &[Step]) {
-    for way in Way::drawn(name) {
+    again_in(Way::drawn(name), name, steps);
+}
+
+/// The same with and without passthrough each time: what a kernel leaves to the daemon differs.
+#[track_caller]
+fn again_whoever_does_the_io(name: &str, steps: &[Step]) {
+    let ways = Way::ALL.into_iter().filter(|way| full() || way.level == "fsync");
+    again_in(ways.collect(), name, steps);
+}
+
+#[track_caller]
+fn again_in(ways: Vec<Way>, name: &str, steps: &[Step]) {
+    for way in ways {
         let world = World::with_relay(&format!("{name}-{way}"));
         let mut rig = Rig::new(&world, way);
         rig.case(steps).unwrap_or_else(|wrong| panic!("{way}: {wrong}"));

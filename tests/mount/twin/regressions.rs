@@ -1,9 +1,13 @@
 //! What the twin has found, as the smallest steps that show it.
 
-use super::again;
 use super::ops::{Op::*, *};
+use super::{again, again_whoever_does_the_io, capability};
 
 const CREATE: i32 = libc::O_RDWR | libc::O_CREAT;
+
+fn set_capability(fd: u8) -> Op {
+    SetXattr { on: On::Fd(fd), name: "security.capability".into(), value: capability(), flags: 0 }
+}
 
 fn open(fd: u8, path: &str) -> Step {
     by(0, Open { fd, at: at(path), flags: CREATE, mode: 0o644 })
@@ -120,9 +124,7 @@ fn a_listing_from_a_moved_directory_goes_on_where_it_was() {
 
 #[test]
 fn a_change_of_content_takes_the_capabilities() {
-    let value: Vec<u8> = [0x0200_0001u32, 1 << 10, 0, 0, 0].iter().flat_map(|w| w.to_le_bytes()).collect();
-    let set =
-        || SetXattr { on: On::Fd(0), name: "security.capability".into(), value: value.clone(), flags: 0 };
+    let set = || set_capability(0);
     let get = || GetXattr { on: On::Fd(0), name: "security.capability".into(), room: 99 };
     let write = |fd| by(0, Write { fd, at: Some(0), len: 1, fill: 7 });
     let mut steps = vec![open(0, "f"), by(0, Open { fd: 1, at: at("f"), flags: libc::O_WRONLY, mode: 0 })];
@@ -131,7 +133,7 @@ fn a_change_of_content_takes_the_capabilities() {
     for change in changes {
         steps.extend([by(0, set()), by(0, get()), change, by(0, get()), write(1)]);
     }
-    again("twin-capabilities", &steps);
+    again_whoever_does_the_io("twin-capabilities", &steps);
 }
 
 #[test]
@@ -220,10 +222,28 @@ fn changes_of_set_id_files(path: &str, first: i32) -> Vec<Step> {
 
 #[test]
 fn set_id_bits_go_by_who_changes_a_file() {
-    again("twin-set-id", &changes_of_set_id_files("c", libc::O_WRONLY));
+    again_whoever_does_the_io("twin-set-id", &changes_of_set_id_files("c", libc::O_WRONLY));
 }
 
 #[test]
 fn set_id_bits_go_where_the_kernel_writes_by_itself() {
-    again("twin-set-id-passthrough", &changes_of_set_id_files("b/c", libc::O_WRONLY | libc::O_TRUNC));
+    again_whoever_does_the_io(
+        "twin-set-id-passthrough",
+        &changes_of_set_id_files("b/c", libc::O_WRONLY | libc::O_TRUNC),
+    );
+}
+
+#[test]
+fn who_may_keep_set_id_bits_keeps_them_where_a_write_takes_capabilities() {
+    let on = || On::Path(at("c"), true);
+    let mut steps = vec![by(0, Open { fd: 0, at: at("c"), flags: libc::O_RDWR, mode: 0 })];
+    for change in [
+        Write { fd: 0, at: Some(0), len: 100, fill: 3 },
+        Ftruncate { fd: 0, size: 9 },
+        Write { fd: 0, at: Some(50), len: 100, fill: 4 },
+    ] {
+        steps.extend([by(0, Chmod { on: on(), mode: 0o6755 }), by(0, set_capability(0))]);
+        steps.extend([by(0, change).watching(at("c")), by(0, Stat { on: on() })]);
+    }
+    again_whoever_does_the_io("twin-kept-set-id", &steps);
 }

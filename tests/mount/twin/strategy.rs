@@ -219,7 +219,7 @@ fn xattr_name() -> impl Strategy<Value = String> {
 }
 
 /// File capabilities: cap_net_bind_service, effective.
-fn capability() -> Vec<u8> {
+pub fn capability() -> Vec<u8> {
     [0x0200_0001u32, 1 << 10, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 

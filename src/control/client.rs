@@ -90,9 +90,16 @@ pub fn ask(entry: &Entry, request: &Request, limit: Duration) -> Result<Response
 /// Connects within `limit`: a daemon that is stopped accepts nobody, and its queue may be full.
 fn connect(socket: &Path, limit: Duration) -> io::Result<UnixStream> {
     let ours = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    net::sockopt::set_socket_timeout(&ours, net::sockopt::Timeout::Send, Some(limit))?;
-    net::connect(&ours, &SocketAddrUnix::new(socket)?)?;
-    Ok(UnixStream::from(ours))
+    let (place, start) = (SocketAddrUnix::new(socket)?, Instant::now());
+    loop {
+        let rest = limit.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
+        net::sockopt::set_socket_timeout(&ours, net::sockopt::Timeout::Send, Some(rest))?;
+        match net::connect(&ours, &place) {
+            // A signal, such as that of a window's new size; with a limit set the kernel does not go on by itself.
+            Err(rustix::io::Errno::INTR) => {}
+            done => return Ok(done.map(|()| UnixStream::from(ours))?),
+        }
+    }
 }
 
 /// Asks the daemon of a mount point for something that is done or not, and returns its notes.
@@ -108,22 +115,51 @@ pub fn done(given: &Path, request: &Request, limit: Duration) -> Result<Vec<Stri
 mod tests {
     use super::*;
 
+    /// A socket that accepts nobody, and whose queue is full.
+    fn full(path: &Path) -> (impl Sized, Vec<UnixStream>) {
+        let listener = net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
+        net::bind(&listener, &SocketAddrUnix::new(path).expect("short")).expect("bound");
+        net::listen(&listener, 0).expect("it listens");
+        let mut waiting = Vec::new();
+        while let Ok(stream) = connect(path, Duration::from_millis(50)) {
+            waiting.push(stream);
+            assert!(waiting.len() < 100, "its queue is never full");
+        }
+        (listener, waiting)
+    }
+
     #[test]
     fn a_daemon_that_accepts_nobody_is_not_waited_for_longer_than_said() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("full");
-        let listener = net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
-        net::bind(&listener, &SocketAddrUnix::new(&path).expect("short")).expect("bound");
-        net::listen(&listener, 0).expect("it listens");
-        let limit = Duration::from_millis(200);
-        let mut waiting = Vec::new();
-        let error = loop {
-            match connect(&path, limit) {
-                Ok(stream) => waiting.push(stream),
-                Err(error) => break error,
-            }
-            assert!(waiting.len() < 100, "its queue is never full");
-        };
+        let _full = full(&path);
+        let error = connect(&path, Duration::from_millis(200)).expect_err("nobody accepts");
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+    }
+
+    #[test]
+    fn a_signal_ends_no_wait_for_a_daemon() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("full");
+        let _full = full(&path);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let _guard = runtime.enter();
+        let resized = tokio::signal::unix::SignalKind::window_change();
+        let _handled = tokio::signal::unix::signal(resized).expect("a handler");
+        let (this, limit) = (nix::sys::pthread::pthread_self(), Duration::from_millis(500));
+        let (start, done) = (Instant::now(), std::sync::atomic::AtomicBool::new(false));
+        let error = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    nix::sys::pthread::pthread_kill(this, nix::sys::signal::Signal::SIGWINCH).expect("sent");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
+            let error = connect(&path, limit).expect_err("nobody accepts");
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            error
+        });
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+        assert!(start.elapsed() >= limit, "it gave up after {:?}", start.elapsed());
     }
 }

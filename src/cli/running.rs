@@ -160,7 +160,8 @@ fn died(why: &str) -> String {
     format!("the serving loop died: {why}")
 }
 
-fn forget(registry: &Registry, entry: &Entry) {
+/// Takes what is known of a mount away, once it is gone or did not come to be.
+pub(super) fn forget(registry: &Registry, entry: &Entry) {
     if let Err(error) = registry.remove(entry) {
         tracing::warn!(%error, "the entry of this mount stays in the registry");
     }

@@ -16,10 +16,13 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::mount::MountFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long threads may take to end when everything else has.
 const TIDYING: Duration = Duration::from_secs(2);
+
+/// Between two looks at a daemon that has no mount.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// For a daemon whose mount is gone already, beside the bounds of its mount.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -84,26 +87,38 @@ fn raise_descriptors() {
     }
 }
 
-/// A daemon whose mount was taken away by umount(8) still stores what it owes; the session is its until then.
+/// A daemon whose mount was taken away by umount(8) still stores what it owes; the session is its until then. One that
+/// is about to mount looks the same for a moment.
 fn outwait_draining(args: &MountArgs, key: &str) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::new(Exit::CannotStart, error);
-    let Some(entry) = registry::find(&args.mountpoint).map_err(failed)? else { return Ok(()) };
-    let mounts = table::all().map_err(failed)?;
-    let mounted = mounts.iter().any(|mounted| entry.is_of(mounted));
-    if mounted || entry.session_key != key || !entry.is_alive() {
-        return Ok(());
-    }
-    let (at, pid) = (args.mountpoint.display(), entry.pid);
-    eprintln!(
-        "cwdfs: waiting for the daemon of the mount that was at {at} (pid {pid}): it stores what it owes"
-    );
-    match entry.wait_for_end(args.reach.timeout + args.drain_timeout + MARGIN) {
-        true => Ok(()),
-        false => {
+    let (at, start) = (args.mountpoint.display(), Instant::now());
+    let limit = args.reach.timeout + args.drain_timeout + MARGIN;
+    let mut told = false;
+    while let Some(entry) = without_mount(args, key)? {
+        let pid = entry.pid;
+        if entry.wait_for_end(LOOK) {
+            return Ok(());
+        }
+        if start.elapsed() > limit {
             let what = format!("{at}: the daemon of the mount that was there (pid {pid}) does not end");
-            Err(Failure::new(Exit::TryAgain, what))
+            return Err(Failure::new(Exit::TryAgain, what));
+        }
+        if !told {
+            eprintln!(
+                "cwdfs: waiting for the daemon of the mount that was at {at} (pid {pid}): it stores what it owes"
+            );
+            told = true;
         }
     }
+    Ok(())
+}
+
+/// A live daemon of this session at this place, that has no mount.
+fn without_mount(args: &MountArgs, key: &str) -> Result<Option<Entry>, Failure> {
+    let failed = |error: std::io::Error| Failure::new(Exit::CannotStart, error);
+    let Some(entry) = registry::find(&args.mountpoint).map_err(failed)? else { return Ok(None) };
+    let mounts = table::all().map_err(failed)?;
+    let mounted = mounts.iter().any(|mounted| entry.is_of(mounted));
+    Ok((!mounted && entry.session_key == key && entry.is_alive()).then_some(entry))
 }
 
 /// The daemon, where this very session is mounted there already; any other mount is an error.

@@ -6,7 +6,7 @@ use super::exit::{Exit, Failure};
 use super::options::MountArgs;
 use super::reach::Reached;
 use super::require;
-use super::running::{Running, Shared};
+use super::running::{Running, Shared, forget};
 use super::signals::{self, Signals};
 use crate::control::registry::{self, Entry, Registry};
 use crate::control::server;
@@ -147,9 +147,18 @@ fn mount(plan: &Plan, reached: Reached, session: Arc<Session>, view: Arc<View>) 
     let socket = registry.socket(&args.mountpoint);
     let failed = |error| Failure::new(Exit::CannotStart, format!("{}: {error}", socket.display()));
     let listener = registry.prepare().and_then(|()| server::listen(&socket)).map_err(failed)?;
+    // Known before it is there: who finds a mount that nobody is known to serve takes its daemon for dead.
+    let entry = entry(plan, &registry);
+    registry.add(&entry).map_err(failed)?;
     let options = fuse_options(plan, &view);
-    let (served, ended) = fuse::serve(&session, &options, &tokio::runtime::Handle::current())?;
-    let entry = entry(plan, &registry, &served);
+    let (served, ended) = match fuse::serve(&session, &options, &tokio::runtime::Handle::current()) {
+        Ok(served) => served,
+        Err(error) => {
+            forget(&registry, &entry);
+            return Err(error.into());
+        }
+    };
+    let entry = Entry { device: Some(served.device().to_owned()), ..entry };
     if let Err(error) = registry.add(&entry) {
         take_away(&served);
         return Err(failed(error));
@@ -196,11 +205,12 @@ fn fuse_options(plan: &Plan, view: &Arc<View>) -> FuseOptions {
     FuseOptions { mount, passthrough, following: args.read_only, threads: threads(), refresh }
 }
 
-fn entry(plan: &Plan, registry: &Registry, served: &Served) -> Entry {
+/// What is known of a mount before it is there.
+fn entry(plan: &Plan, registry: &Registry) -> Entry {
     let (args, pid) = (&plan.args, std::process::id());
     Entry {
         mountpoint: args.mountpoint.clone(),
-        device: Some(served.device().to_owned()),
+        device: None,
         pid,
         started: registry::started(pid).unwrap_or_default(),
         socket: registry.socket(&args.mountpoint),

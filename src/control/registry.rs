@@ -17,7 +17,7 @@ use std::time::Duration;
 pub struct Entry {
     /// Where it is mounted.
     pub mountpoint: PathBuf,
-    /// `major:minor` of the mount; none once it is gone, as the kernel gives the number to another mount.
+    /// `major:minor` of the mount; none before it is there, and once it is gone: the kernel gives the number to another.
     pub device: Option<String>,
     /// The daemon.
     pub pid: u32,

@@ -193,6 +193,28 @@ fn a_dead_mount_is_cleared_away_first() {
 }
 
 #[test]
+fn a_mount_is_known_to_be_served_from_its_first_moment() {
+    let world = World::new("first-moment");
+    let host = world.host("a");
+    let mountpoint = host.mountpoint.to_str().expect("utf-8");
+    let known = || {
+        let entries = fs::read_dir("/run/cwdfs").expect("the registry").flatten();
+        // Others come and go meanwhile.
+        entries.filter_map(|e| fs::read_to_string(e.path()).ok()).any(|entry| entry.contains(mountpoint))
+    };
+    for round in 0..4 {
+        let mount = std::thread::scope(|scope| {
+            let mounting = scope.spawn(|| host.mount(&[]));
+            while !is_mounted(&host.mountpoint) && !mounting.is_finished() {}
+            assert!(known(), "round {round}: mounted, and a command would take its daemon for dead");
+            mounting.join().expect("it mounts")
+        });
+        mount.unmount();
+        assert!(!known(), "round {round}: it is not forgotten");
+    }
+}
+
+#[test]
 fn unmount_clears_a_dead_mount_too() {
     let world = World::new("dead-unmount");
     let host = world.host("a");

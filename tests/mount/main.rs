@@ -30,6 +30,7 @@ mod locks;
 mod logs;
 mod metrics;
 mod modes;
+mod mountpoint;
 mod odd;
 mod orchestrator;
 mod owners;

@@ -10,7 +10,8 @@
 use std::panic::resume_unwind;
 
 /// Runs `work` in a thread with a descriptor table of its own, which has the standard streams and nothing else: files
-/// that it opens are its own until it ends, and files that were open before are not there.
+/// that it opens are its own until it ends, and files that were open before are not there. Of those the kernel copies up to
+/// 64 all the same, and their closing may wait for other tests' stores: what takes time is measured inside.
 pub fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

@@ -10,7 +10,7 @@ use super::options::Untold;
 use super::path::check_new_name;
 use super::{Durability, Session, SessionError};
 use crate::log::ids::Ino;
-use crate::log::row::InodeRow;
+use crate::log::row::{InodeRow, is_dir};
 use crate::log::source::Seq;
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ impl Session {
     fn make_now(&self, caller: Caller, parent: Ino, name: &[u8], new: &NewNode) -> Result<Made> {
         check_new_name(parent, name)?;
         check_kind(new)?;
-        let is_dir = new.mode & libc::S_IFMT == libc::S_IFDIR;
+        let is_dir = is_dir(new.mode);
         let room = if is_dir { self.room_for_directory() } else { Ok(None) };
         let mut change = self.change()?;
         let mut dir = change.directory(parent)?;
@@ -99,7 +99,7 @@ impl Session {
         let mode = self.inherit(change, dir, parent, ino, new)?;
         let home = change.put_entry(parent, name, ino, mode);
         let now = change.now();
-        let is_dir = mode & libc::S_IFMT == libc::S_IFDIR;
+        let is_dir = is_dir(mode);
         let (uid, gid) = self.options.owners.of_new(caller, dir);
         let row = InodeRow {
             mode,

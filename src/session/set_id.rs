@@ -86,7 +86,7 @@ impl Session {
     /// itself only where it takes capabilities.
     fn is_chown_to_nobody(&self, caller: Caller, ino: Ino) -> bool {
         self.privileges_are_ours.load(Ordering::Acquire)
-            && !self.nodes.get(ino).is_some_and(|node| node.file.has_lost_capability())
+            && !self.nodes.get(ino).is_some_and(|node| node.file.take_lost_capability())
             && Seen::of(caller).may_keep(caller)
     }
 }

@@ -88,7 +88,7 @@ impl Session {
     /// Whether a file has capabilities; that it has none is remembered.
     pub(super) fn has_capability(&self, node: &Node) -> Result<bool> {
         // Before the look, so that one that is set meanwhile is not missed.
-        if node.file.is_bare() {
+        if node.file.take_for_bare() {
             return Ok(false);
         }
         let found = self.find_xattr(node.ino, CAPABILITY);

@@ -160,9 +160,9 @@ impl Slot {
         self.blank.store(true, Ordering::Release);
     }
 
-    /// Whether it has surely no capabilities. If not, that is what is believed from now on, until
+    /// Takes it for one without capabilities from now on; whether it surely was one before. Until
     /// [`Slot::may_have_capability`].
-    pub(in crate::session) fn is_bare(&self) -> bool {
+    pub(in crate::session) fn take_for_bare(&self) -> bool {
         self.bare.swap(true, Ordering::AcqRel)
     }
 
@@ -172,7 +172,7 @@ impl Slot {
     }
 
     /// Whether the kernel has removed its capabilities since this was last asked.
-    pub(in crate::session) fn has_lost_capability(&self) -> bool {
+    pub(in crate::session) fn take_lost_capability(&self) -> bool {
         self.stripped.swap(false, Ordering::AcqRel)
     }
 

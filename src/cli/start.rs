@@ -148,19 +148,20 @@ fn mount(plan: &Plan, reached: Reached, session: Arc<Session>, view: Arc<View>) 
     let failed = |error| Failure::new(Exit::CannotStart, format!("{}: {error}", socket.display()));
     let listener = registry.prepare().and_then(|()| server::listen(&socket)).map_err(failed)?;
     // Known before it is there: who finds a mount that nobody is known to serve takes its daemon for dead.
-    let entry = entry(plan, &registry);
-    registry.add(&entry).map_err(failed)?;
+    let begun = entry(plan, &registry);
+    registry.add(&begun).map_err(failed)?;
     let options = fuse_options(plan, &view);
     let (served, ended) = match fuse::serve(&session, &options, &tokio::runtime::Handle::current()) {
         Ok(served) => served,
         Err(error) => {
-            forget(&registry, &entry);
+            forget(&registry, &begun);
             return Err(error.into());
         }
     };
-    let entry = Entry { device: Some(served.device().to_owned()), ..entry };
+    let entry = Entry { device: Some(served.device().to_owned()), ..begun.clone() };
     if let Err(error) = registry.add(&entry) {
         take_away(&served);
+        forget(&registry, &begun);
         return Err(failed(error));
     }
     let shared = Shared {

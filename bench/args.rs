@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How it is called.
 pub const USAGE: &str = "bench/run [--quick] [--only WORK]… [--system NAME]… [--rtt MS] [--peer NAME=PROGRAM]… \
-[--rounds N] [--files N]";
+[--rounds N] [--files N] [--cap SECONDS]";
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Asked {
     pub rounds: Option<usize>,
     /// One more size for the works on many files.
     pub files: Option<usize>,
+    /// How long a work may take on a peer, each time.
+    pub cap: Duration,
 }
 
 impl Asked {
@@ -38,6 +40,7 @@ impl Asked {
             peers: BTreeMap::new(),
             rounds: None,
             files: None,
+            cap: Duration::from_secs(600),
         };
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -49,6 +52,7 @@ impl Asked {
                 "--system" => asked.systems.push(value()?),
                 "--rtt" => asked.rtt = Duration::from_millis(number(&value()?)?),
                 "--rounds" => asked.rounds = Some(number(&value()?)? as usize),
+                "--cap" => asked.cap = Duration::from_secs(number(&value()?)?),
                 "--files" => asked.files = Some(number(&value()?)? as usize),
                 "--peer" => {
                     let value = value()?;

@@ -20,6 +20,7 @@ mod shell;
 mod sources;
 mod systems;
 mod walk;
+mod watch;
 mod works;
 
 use args::{Asked, USAGE};

@@ -3,13 +3,16 @@
 use crate::args::{Asked, wants};
 use crate::baseline::Baseline;
 use crate::sample::{Reading, Sample};
-use crate::shell::Capped;
 use crate::support::World;
 use crate::systems::{self, Kind, System};
+use crate::watch::{Capped, Watch};
 use crate::works::{self, Cell, Work};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A run that is no peer's and takes longer hangs.
+const HANG: Duration = Duration::from_secs(3600);
 
 /// What a work gave on a system.
 pub struct Row {
@@ -21,7 +24,7 @@ pub struct Row {
     pub samples: Vec<Sample>,
     /// What went wrong: then there is no figure.
     pub error: Option<String>,
-    /// A step ran into its cap of so many seconds.
+    /// It ran into its cap of so many seconds; the figures before that are in the last sample.
     pub capped: Option<f64>,
 }
 
@@ -111,31 +114,30 @@ fn run_work(asked: &Asked, work: &Work, systems: &[&dyn System]) -> Vec<Row> {
 
 fn run_once(asked: &Asked, work: &Work, system: &dyn System, row: &mut Row, round: usize) {
     let start = Instant::now();
+    let cap = if system.kind() == Kind::Peer { asked.cap } else { HANG };
+    let watch = Watch::start(cap);
+    let mut sample = Sample::default();
     let done = catch_unwind(AssertUnwindSafe(|| {
         let world = World::with_relay(&format!("bench-{}-{}", work.name, row.system));
         world.relay().set_delay(asked.rtt);
-        (work.run)(&Cell { asked, system, world })
+        (work.run)(&Cell { asked, system, world, watch: &watch }, &mut sample);
     }));
-    let took = start.elapsed().as_secs_f64();
-    match done {
-        Ok(sample) => {
-            let figures = sample.readings.iter().map(|r| format!("{} {}", r.measure, r.unit.show(r.value)));
-            let figures = figures.collect::<Vec<_>>().join("; ");
-            eprintln!("   {} {}, {took:.0} s: {figures}", row.system, round + 1);
-            row.samples.push(sample);
+    let late = watch.end().then_some(Capped(cap));
+    if let Err(why) = done {
+        match late.or(why.downcast_ref::<Capped>().copied()) {
+            Some(Capped(cap)) => row.capped = Some(cap.as_secs_f64()),
+            None => row.error = Some(message(why.as_ref())),
         }
-        Err(why) => match why.downcast_ref::<Capped>() {
-            Some(Capped(cap)) => {
-                eprintln!("   {} {}: not within its cap of {cap:?}", row.system, round + 1);
-                row.capped = Some(cap.as_secs_f64());
-            }
-            None => {
-                let why = message(why.as_ref());
-                eprintln!("   {} {}: ERROR: {why}", row.system, round + 1);
-                row.error = Some(why);
-            }
-        },
     }
+    let ended = match (&row.error, row.capped) {
+        (Some(why), _) => format!("ERROR: {why}: "),
+        (None, Some(cap)) => format!("not within its cap of {cap:.0} s: "),
+        (None, None) => String::new(),
+    };
+    let figures = sample.readings.iter().map(|r| format!("{} {}", r.measure, r.unit.show(r.value)));
+    let figures = figures.collect::<Vec<_>>().join("; ");
+    eprintln!("   {} {}, {:.0} s: {ended}{figures}", row.system, round + 1, start.elapsed().as_secs_f64());
+    row.samples.push(sample);
 }
 
 fn message(why: &(dyn Any + Send)) -> String {

@@ -1,5 +1,6 @@
 //! Reading trees: all of it as fast as one thread can, and comparing two.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -83,10 +84,10 @@ pub fn assert_same(source: &Path, there: &Path) {
     }
 }
 
-/// How many files there are, and a hash of all their names, targets and bytes. What a file system
-/// shows in its root by itself is left out.
-pub fn digest(root: &Path) -> (usize, String) {
-    let (mut todo, mut lines) = (vec![root.to_owned()], Vec::new());
+/// A line for each file, with its name and its target or a hash of its bytes. What a file system shows in its root by
+/// itself is left out.
+pub fn listing(root: &Path) -> BTreeSet<String> {
+    let (mut todo, mut lines) = (vec![root.to_owned()], BTreeSet::new());
     while let Some(dir) = todo.pop() {
         for entry in fs::read_dir(&dir).unwrap_or_else(|e| panic!("list {}: {e}", dir.display())) {
             let path = entry.unwrap_or_else(|e| panic!("list {}: {e}", dir.display())).path();
@@ -98,14 +99,13 @@ pub fn digest(root: &Path) -> (usize, String) {
             if meta.is_dir() {
                 todo.push(path);
             } else if meta.is_symlink() {
-                lines.push(format!("{name:?} -> {:?}", fs::read_link(&path).expect("read a link")));
+                lines.insert(format!("{name:?} -> {:?}", fs::read_link(&path).expect("read a link")));
             } else {
-                lines.push(format!("{name:?} {} {}", meta.len(), crate::support::tree::hash(&path)));
+                lines.insert(format!("{name:?} {} {}", meta.len(), crate::support::tree::hash(&path)));
             }
         }
     }
-    lines.sort();
-    (lines.len(), blake3::hash(lines.join("\n").as_bytes()).to_hex()[..16].to_owned())
+    lines
 }
 
 /// What JuiceFS has in its root by itself.

@@ -96,7 +96,11 @@ fn write_work(rows: &[&Row], out: &mut String) -> std::fmt::Result {
         if let Some(error) = &row.error {
             writeln!(out, "\n**{}: an error, so no figure: {error}**", row.system)?;
         } else if let Some(cap) = row.capped {
-            writeln!(out, "\n{}: a step did not end within its cap of {cap:.0} s.", row.system)?;
+            writeln!(
+                out,
+                "\n{}: not done within its cap of {cap:.0} s; what it has not come to has no figure.",
+                row.system
+            )?;
         } else if !sure.is_empty() {
             writeln!(out, "\n{}: made sure of {sure}.", row.system)?;
         }

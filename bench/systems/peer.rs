@@ -6,6 +6,7 @@ use crate::shell;
 use crate::support::World;
 use crate::support::seaweed::{ACCESS_KEY, REGION, SECRET_KEY};
 use crate::support::world::BUCKET;
+use crate::watch::Capped;
 use rustix::mount::UnmountFlags;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -170,7 +171,7 @@ impl Mounted for Mount<'_> {
                 (last, seen) = (Instant::now(), now);
             }
             if start.elapsed() > SETTLED {
-                std::panic::resume_unwind(Box::new(shell::Capped(SETTLED)));
+                std::panic::resume_unwind(Box::new(Capped(SETTLED)));
             }
         }
         last

@@ -61,8 +61,7 @@ fn jobs(quick: bool) -> Vec<Job> {
     all
 }
 
-fn run(cell: &Cell<'_>) -> Sample {
-    let mut sample = Sample::default();
+fn run(cell: &Cell<'_>, sample: &mut Sample) {
     let mounted = cell.mount("a", &["--no-publish"]);
     let (size, seconds) = cell.asked.size(("128m", "2"), ("256m", "5"));
     for (n, job) in jobs(cell.asked.quick).into_iter().enumerate() {
@@ -82,13 +81,12 @@ fn run(cell: &Cell<'_>) -> Sample {
         let bytes = part["bw_bytes"].as_f64().unwrap_or_else(|| panic!("fio said no bandwidth: {said}"));
         assert_eq!(said["jobs"][0]["error"], 0, "fio's own check");
         sample.add(job.name(), Unit::MegabytesPerSecond, bytes / 1e6);
-        mode(cell, job, &opened, &mounted.opens(), &mut sample);
+        mode(cell, job, &opened, &mounted.opens(), sample);
         std::fs::remove_dir_all(&dir).expect("take it away");
     }
     mounted.settle();
     sample.sure(mounted.made_sure());
     mounted.unmount();
-    sample
 }
 
 /// Makes sure that cwdfs has opened the files in the mode that is measured, and says which that was.

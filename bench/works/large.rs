@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Written and read whole.
 pub const WHOLE: Work = Work {
@@ -57,10 +57,8 @@ pub const SHIPPED: &str = "bytes sent for each change";
 
 const SIZE: usize = 256 << 20;
 const GIB: u64 = 1 << 30;
-const CAP: Duration = Duration::from_secs(300);
 
-fn whole(cell: &Cell<'_>) -> Sample {
-    let mut sample = Sample::default();
+fn whole(cell: &Cell<'_>, sample: &mut Sample) {
     let bytes = sources::noise(7, SIZE);
     if cell.system.kind() == Kind::Raw {
         let client = Raw::new(&cell.world);
@@ -68,32 +66,29 @@ fn whole(cell: &Cell<'_>) -> Sample {
         let (got, took) = client.get_parallel("large", SIZE);
         assert!(got == bytes, "not the bytes that were written");
         sample.add(COLD, Unit::Seconds, took.as_secs_f64());
-        return sample;
+        return;
     }
     let mounted = cell.mount("a", &["--no-publish"]);
     let meter = cell.meter(mounted.as_ref());
     let start = Instant::now();
-    cell.capped(CAP, mounted.as_ref(), || {
-        let mut file = File::create(mounted.root().join("large")).expect("create a file");
-        bytes.chunks(1 << 20).for_each(|piece| file.write_all(piece).expect("write it"));
-        file.sync_all().expect("fsync it");
-    });
+    let mut file = File::create(mounted.root().join("large")).expect("create a file");
+    bytes.chunks(1 << 20).for_each(|piece| file.write_all(piece).expect("write it"));
+    file.sync_all().and_then(|()| Ok(nix::unistd::close(file)?)).expect("fsync and close it");
     sample.add(WRITE, Unit::Seconds, start.elapsed().as_secs_f64());
     let stored = mounted.settle() - start;
     sample.add_with(WRITTEN, Unit::Seconds, stored.as_secs_f64(), meter.read());
-    cell.bytes_are_stored(&mut sample, SIZE as u64);
+    cell.bytes_are_stored(sample, SIZE as u64);
     sample.sure(mounted.made_sure());
     if cell.is_bare() {
         shell::drop_caches();
-        read(cell, mounted.as_ref(), &bytes, &mut sample);
+        read(cell, mounted.as_ref(), &bytes, sample);
         mounted.unmount();
-        return sample;
+        return;
     }
     mounted.lose();
     let mounted = cell.mount("b", &["--no-publish", "--takeover"]);
-    read(cell, mounted.as_ref(), &bytes, &mut sample);
+    read(cell, mounted.as_ref(), &bytes, sample);
     mounted.unmount();
-    sample
 }
 
 fn read(cell: &Cell<'_>, mounted: &dyn Mounted, bytes: &[u8], sample: &mut Sample) {
@@ -101,7 +96,7 @@ fn read(cell: &Cell<'_>, mounted: &dyn Mounted, bytes: &[u8], sample: &mut Sampl
     for measure in [COLD, WARM] {
         let meter = cell.meter(mounted);
         let start = Instant::now();
-        let same = cell.capped(CAP, mounted, || reads_as(&path, bytes));
+        let same = reads_as(&path, bytes);
         sample.add_with(measure, Unit::Seconds, start.elapsed().as_secs_f64(), meter.read());
         assert!(same, "not the bytes that were written");
     }
@@ -117,16 +112,13 @@ fn reads_as(path: &Path, bytes: &[u8]) -> bool {
     })
 }
 
-fn edit(cell: &Cell<'_>) -> Sample {
-    let mut sample = Sample::default();
+fn edit(cell: &Cell<'_>, sample: &mut Sample) {
     let mounted = cell.mount("a", &["--no-publish"]);
     let path = mounted.root().join("large");
     let piece = sources::noise(8, 64 << 20);
-    cell.capped(CAP, mounted.as_ref(), || {
-        let mut file = File::create(&path).expect("create a file");
-        (0..GIB / piece.len() as u64).for_each(|_| file.write_all(&piece).expect("write it"));
-        file.sync_all().expect("fsync it");
-    });
+    let mut file = File::create(&path).expect("create a file");
+    (0..GIB / piece.len() as u64).for_each(|_| file.write_all(&piece).expect("write it"));
+    file.sync_all().and_then(|()| Ok(nix::unistd::close(file)?)).expect("fsync and close it");
     mounted.settle();
     let client = Raw::new(&cell.world);
     let file = OpenOptions::new().write(true).open(&path).expect("open it");
@@ -156,7 +148,6 @@ fn edit(cell: &Cell<'_>) -> Sample {
     drop((file, appending));
     verify(mounted.root(), &piece, changes);
     mounted.unmount();
-    sample
 }
 
 /// The file has its changes at the end and in the middle.

@@ -13,10 +13,9 @@ pub mod untar;
 
 use crate::args::Asked;
 use crate::sample::{Meter, Sample, Usage};
-use crate::shell;
 use crate::support::World;
 use crate::systems::{Kind, Mounted, System};
-use std::time::Duration;
+use crate::watch::Watch;
 
 /// A thing to be measured.
 pub struct Work {
@@ -28,8 +27,8 @@ pub struct Work {
     pub takes: fn(&dyn System, bool) -> bool,
     /// How often it is done on each: quick, full.
     pub rounds: (usize, usize),
-    /// Does it once.
-    pub run: fn(&Cell<'_>) -> Sample,
+    /// Does it once, and adds what it gives; figures that were added before a cap are kept.
+    pub run: fn(&Cell<'_>, &mut Sample),
 }
 
 /// All works, in the order of the table of goals.
@@ -66,12 +65,16 @@ pub struct Cell<'a> {
     pub system: &'a dyn System,
     /// Store, relay and disk of this run.
     pub world: World,
+    /// Ends it when it takes too long.
+    pub watch: &'a Watch,
 }
 
 impl Cell<'_> {
     /// Mounts the system on this machine.
     pub fn mount(&self, host: &str, options: &[&str]) -> Box<dyn Mounted + '_> {
-        self.system.mount(&self.world, host, options)
+        let mounted = self.system.mount(&self.world, host, options);
+        self.watch.add(&mounted.pids());
+        mounted
     }
 
     /// Whether it is cwdfs.
@@ -92,11 +95,6 @@ impl Cell<'_> {
     /// What the relay has seen since it was reset, and what the processes have used since they started.
     pub fn used_since_reset(&self, mounted: &dyn Mounted) -> Usage {
         Meter::since_reset(self.world.relay(), mounted.pids()).read()
-    }
-
-    /// Does something that reads a mount, for at most so long; then the daemon is killed, and the step is capped.
-    pub fn capped<T>(&self, cap: Duration, mounted: &dyn Mounted, step: impl FnOnce() -> T) -> T {
-        shell::within(cap, &mounted.pids(), step)
     }
 
     /// Makes sure that the store holds at least so many bytes of cwdfs's own, which are these contents.

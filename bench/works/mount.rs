@@ -29,15 +29,14 @@ pub const ROUND_TRIP: &str = "a round trip";
 /// The size of the program.
 pub const BINARY: &str = "the program";
 
-fn run(cell: &Cell<'_>) -> Sample {
-    let mut sample = Sample::default();
+fn run(cell: &Cell<'_>, sample: &mut Sample) {
     if !cell.is_ours() {
         cell.world.relay().reset();
         let mounted = cell.mount("a", &[]);
         let usage = cell.used_since_reset(mounted.as_ref());
         sample.add_with(ANSWERS, Unit::Millis, mounted.ready_after().as_secs_f64() * 1e3, usage);
         mounted.unmount();
-        return sample;
+        return;
     }
     let round_trip = Raw::new(&cell.world).round_trip();
     sample.add(ROUND_TRIP, Unit::Millis, round_trip.as_secs_f64() * 1e3);
@@ -51,5 +50,4 @@ fn run(cell: &Cell<'_>) -> Sample {
     }
     let size = std::fs::metadata(binary()).expect("the program").len();
     sample.add(BINARY, Unit::Megabytes, size as f64 / 1e6);
-    sample
 }

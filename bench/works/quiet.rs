@@ -55,8 +55,7 @@ pub const CROWD_MEMORY: &str = "memory of all, idle";
 /// All of them.
 pub const CROWD_CPU: &str = "CPU seconds of all in 10 s of idleness";
 
-fn idle(cell: &Cell<'_>) -> Sample {
-    let mut sample = Sample::default();
+fn idle(cell: &Cell<'_>, sample: &mut Sample) {
     let mounted = cell.mount("a", &[]);
     for n in 0..100 {
         fs::write(mounted.root().join(format!("f{n}")), format!("file {n}")).expect("make a file");
@@ -75,16 +74,13 @@ fn idle(cell: &Cell<'_>) -> Sample {
     sample.add_with(REQUESTS, Unit::Count, used.total() as f64 / minutes as f64, used);
     sample.sure(mounted.made_sure());
     mounted.unmount();
-    sample
 }
 
-fn stored(cell: &Cell<'_>) -> Sample {
-    let mut sample = Sample::default();
-    let plain = ratio(cell, "plain", &["--no-publish"], &mut sample);
+fn stored(cell: &Cell<'_>, sample: &mut Sample) {
+    let plain = ratio(cell, "plain", &["--no-publish"], sample);
     sample.add(RATIO, Unit::Times, plain);
-    let view = ratio(cell, "view", &[], &mut sample);
+    let view = ratio(cell, "view", &[], sample);
     sample.add(RATIO_VIEW, Unit::Times, view);
-    sample
 }
 
 /// Bytes in the store for each byte of the tree's files, once two checkpoints were made after those and what is
@@ -151,8 +147,7 @@ fn until(what: &str, limit: Duration, done: impl Fn() -> bool) {
     }
 }
 
-fn crowd(cell: &Cell<'_>) -> Sample {
-    let mut sample = Sample::default();
+fn crowd(cell: &Cell<'_>, sample: &mut Sample) {
     let count = 64;
     let worlds: Vec<_> = (0..count).map(|n| World::with_relay(&format!("bench-crowd{n}"))).collect();
     worlds.iter().for_each(|world| world.relay().set_delay(cell.asked.rtt));
@@ -174,7 +169,6 @@ fn crowd(cell: &Cell<'_>) -> Sample {
     sample.add(CROWD_CPU, Unit::Seconds, cpu_seconds(&pids) - before);
     sample.add(CROWD_MEMORY, Unit::Megabytes, pids.iter().map(|pid| memory_mb(*pid, "VmRSS:")).sum());
     all.into_iter().for_each(|mount| mount.unmount());
-    sample
 }
 
 fn world_mounted(world: &World) -> crate::support::mount::Mount<'_> {

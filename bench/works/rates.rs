@@ -21,30 +21,28 @@ pub const WORK: Work = Work {
 /// The measure of creates while the relay lets nothing through.
 pub const PAUSED: &str = "create+write 4 KiB+close, store paused";
 
-fn run(cell: &Cell<'_>) -> Sample {
-    let mut sample = Sample::default();
+fn run(cell: &Cell<'_>, sample: &mut Sample) {
     let files = cell.asked.size(3_000, 10_000);
     let mounted = cell.mount("a", &["--no-publish"]);
     for clients in [1, 4] {
         if cell.is_ours() {
-            paused(cell, mounted.as_ref(), clients, files, &mut sample);
+            paused(cell, mounted.as_ref(), clients, files, sample);
         }
         let root = mounted.root().join(format!("of{clients}"));
         std::fs::create_dir(&root).expect("a directory");
         let mut at_work = Clients::start(&root, clients, files / clients);
         for phase in Phase::ALL {
             let took = at_work.run(phase);
-            add(&mut sample, phase.name(), clients, files * phase.passes(), took);
+            add(sample, phase.name(), clients, files * phase.passes(), took);
             if phase == Phase::Create {
                 mounted.settle();
-                cell.bytes_are_stored(&mut sample, (files * SIZE) as u64);
+                cell.bytes_are_stored(sample, (files * SIZE) as u64);
             }
         }
         drop(at_work);
     }
     sample.sure(mounted.made_sure());
     mounted.unmount();
-    sample
 }
 
 /// Creates while the store answers nothing; what was written is read back, and comes into the store afterwards.

@@ -10,25 +10,31 @@ use crate::walk;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const fn work(name: &'static str, title: &'static str, run: fn(&Cell<'_>) -> Sample) -> Work {
+const fn work(name: &'static str, title: &'static str, run: fn(&Cell<'_>, &mut Sample)) -> Work {
     Work { name, title, takes, rounds: (1, 3), run }
 }
 
 /// The works, one for each number of files.
-pub const SMALL: Work = work("resume-100", "100 files, resumed on another machine", |cell| run(cell, 100));
+pub const SMALL: Work =
+    work("resume-100", "100 files, resumed on another machine", |cell, sample| run(cell, 100, sample));
 /// See [`SMALL`].
-pub const MIDDLE: Work =
-    work("resume-10000", "10,000 files, resumed on another machine", |cell| run(cell, 10_000));
+pub const MIDDLE: Work = work("resume-10000", "10,000 files, resumed on another machine", |cell, sample| {
+    run(cell, 10_000, sample)
+});
 /// See [`SMALL`].
 pub const LARGE: Work = Work {
     takes: ours,
-    ..work("resume-100000", "100,000 files, resumed on another machine", |cell| run(cell, LARGE_FILES))
+    ..work("resume-100000", "100,000 files, resumed on another machine", |cell, sample| {
+        run(cell, LARGE_FILES, sample)
+    })
 };
 /// As many as were asked for.
 pub const ASKED: Work = Work {
     takes: ours,
-    ..work("resume-asked", "as many files as --files says, resumed on another machine", |cell| {
-        cell.asked.files.map(|files| run(cell, files)).unwrap_or_default()
+    ..work("resume-asked", "as many files as --files says, resumed on another machine", |cell, sample| {
+        if let Some(files) = cell.asked.files {
+            run(cell, files, sample);
+        }
     })
 };
 
@@ -70,27 +76,23 @@ pub const RENAME: &str = "commits for the rename of all, in one directory";
 const LARGE_FILES: usize = 100_000;
 const SIZE: usize = 1024;
 const IN_A_DIRECTORY: usize = 1000;
-/// How long each step may take.
-const CAP: Duration = Duration::from_secs(300);
 
-fn run(cell: &Cell<'_>, files: usize) -> Sample {
-    let mut sample = Sample::default();
+fn run(cell: &Cell<'_>, files: usize, sample: &mut Sample) {
     let mounted = cell.mount("a", &["--no-publish"]);
     let meter = cell.meter(mounted.as_ref());
     let top = mounted.root().join("top");
     let start = Instant::now();
-    cell.capped(CAP, mounted.as_ref(), || make(&top, files));
+    make(&top, files);
     sample.add(MADE, Unit::PerSecond, files as f64 / start.elapsed().as_secs_f64());
     mounted.settle();
     let used = meter.read();
     sample.add_with(LOAD, Unit::Megabytes, used.peak_mb, used);
-    cell.bytes_are_stored(&mut sample, (files * SIZE) as u64);
+    cell.bytes_are_stored(sample, (files * SIZE) as u64);
     sample.sure(mounted.made_sure());
-    rename(mounted.as_ref(), &mut sample);
+    rename(mounted.as_ref(), sample);
     mounted.unmount();
-    raw(cell, &mut sample);
-    cold(cell, files, &mut sample);
-    sample
+    raw(cell, sample);
+    cold(cell, files, sample);
 }
 
 fn name(top: &Path, n: usize) -> std::path::PathBuf {
@@ -156,7 +158,7 @@ fn cold(cell: &Cell<'_>, files: usize, sample: &mut Sample) {
     let step = |measure: &str, sample: &mut Sample, step: &mut dyn FnMut() -> walk::Total| {
         let meter = cell.meter(mounted.as_ref());
         let start = Instant::now();
-        let total = cell.capped(CAP, mounted.as_ref(), &mut *step);
+        let total = step();
         sample.add_with(measure, Unit::Seconds, start.elapsed().as_secs_f64(), meter.read());
         assert_eq!(total.bytes, (total.files * SIZE) as u64, "bytes that another machine sees");
         total

@@ -6,7 +6,7 @@ use crate::sample::{Sample, Unit, median};
 use crate::sources;
 use crate::systems::Kind;
 use rusqlite::Connection;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The work.
 pub const WORK: Work = Work {
@@ -30,10 +30,8 @@ pub const COMMIT: &str = "a transaction, p50";
 pub const PUT: &str = "a PUT of 4 KiB, p50";
 
 const TRANSACTIONS: u64 = 200;
-const CAP: Duration = Duration::from_secs(120);
 
-fn run(cell: &Cell<'_>) -> Sample {
-    let mut sample = Sample::default();
+fn run(cell: &Cell<'_>, sample: &mut Sample) {
     let mounted = cell.mount("a", &["--no-publish"]);
     let client = Raw::new(&cell.world);
     let path = mounted.root().join("t.db");
@@ -41,19 +39,17 @@ fn run(cell: &Cell<'_>) -> Sample {
     let setup = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB)";
     database.execute_batch(setup).expect("set it up");
     let (mut commits, mut puts) = (Vec::new(), Vec::new());
-    cell.capped(CAP, mounted.as_ref(), || {
-        for n in 0..TRANSACTIONS {
-            let body = sources::noise(n, 400);
-            let start = Instant::now();
-            let transaction = database.transaction().expect("begin");
-            transaction.execute("INSERT INTO t VALUES (?, ?)", (n as i64, &body)).expect("insert");
-            transaction.commit().expect("commit");
-            commits.push(start.elapsed().as_secs_f64() * 1e3);
-            if cell.is_ours() {
-                puts.push(client.put("wal", sources::noise(n, 4096)).as_secs_f64() * 1e3);
-            }
+    for n in 0..TRANSACTIONS {
+        let body = sources::noise(n, 400);
+        let start = Instant::now();
+        let transaction = database.transaction().expect("begin");
+        transaction.execute("INSERT INTO t VALUES (?, ?)", (n as i64, &body)).expect("insert");
+        transaction.commit().expect("commit");
+        commits.push(start.elapsed().as_secs_f64() * 1e3);
+        if cell.is_ours() {
+            puts.push(client.put("wal", sources::noise(n, 4096)).as_secs_f64() * 1e3);
         }
-    });
+    }
     sample.add(ALL, Unit::Seconds, commits.iter().sum::<f64>() / 1e3);
     sample.add(COMMIT, Unit::Millis, median(&commits));
     if cell.is_ours() {
@@ -63,7 +59,7 @@ fn run(cell: &Cell<'_>) -> Sample {
     drop(database);
     if cell.is_bare() {
         mounted.unmount();
-        return sample;
+        return;
     }
     mounted.settle();
     mounted.lose();
@@ -75,5 +71,4 @@ fn run(cell: &Cell<'_>) -> Sample {
     assert_eq!(check, "ok");
     drop(database);
     mounted.unmount();
-    sample
 }

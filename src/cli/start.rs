@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 
 /// Threads that read requests: one for each processor, within these bounds. One that reads the journal's database does
 /// not hold up who needs no more than memory, even on a single processor.
-const THREADS: RangeInclusive<usize> = 3..=8;
+const THREADS: RangeInclusive<usize> = 2..=8;
 /// A follower's longest time between polls: the bound that people are told.
 pub const FOLLOW: Duration = Duration::from_secs(5);
 /// How long a start that failed may take to give the session back.

@@ -3,6 +3,7 @@
 use super::convert;
 use super::count::{Answer, Counts};
 use super::interrupt;
+use super::linger::Linger;
 use super::report::{self, Op};
 use super::watch::{self, Watch};
 use crate::session::api::{Attr, IoMode, Outcome, ReadBytes, Result};
@@ -60,11 +61,17 @@ pub struct Answers {
     pub ttl: Ttl,
     pub counts: Arc<Counts>,
     pub watch: Arc<Watch>,
+    pub linger: Linger,
 }
 
 impl Answers {
-    /// Answers with a result that is there.
+    /// Answers with a result that is there, on a thread that reads requests.
     pub fn now<T, R: Carries<T>>(&self, op: Op, result: Result<T>, reply: R) {
+        self.answer(op, result, reply);
+        self.linger.after(op.began);
+    }
+
+    fn answer<T, R: Carries<T>>(&self, op: Op, result: Result<T>, reply: R) {
         match result {
             Ok(value) => {
                 match R::moves(&value) {
@@ -94,10 +101,10 @@ impl Answers {
     async fn wait<T, R: Carries<T>>(&self, op: Op, mut wait: BoxFuture<'static, Result<T>>, reply: R) {
         let _waits = (self.counts.waits(), self.watch.waits(op));
         if !R::LETS_GO {
-            return self.now(op, wait.await, reply);
+            return self.answer(op, wait.await, reply);
         }
         tokio::select! {
-            result = &mut wait => self.now(op, result, reply),
+            result = &mut wait => self.answer(op, result, reply),
             () = interrupt::killed(op.pid) => {
                 reply.refuse(self.refused(op, Errno::EINTR));
                 // What the caller began goes on without it.
@@ -124,6 +131,7 @@ impl Answers {
                 }
             }
         }
+        self.linger.after(op.began);
     }
 
     /// The errno of an error, which is counted, and written to the log.

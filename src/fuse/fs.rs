@@ -108,7 +108,10 @@ impl CwdFs {
             Err(error) => reply.refuse(answers.errno(op, &error)),
         };
         match outcome {
-            Outcome::Ready(result) => finish(result),
+            Outcome::Ready(result) => {
+                finish(result);
+                self.answers.linger.after(op.began);
+            }
             Outcome::Later(wait) => {
                 watch::ends();
                 let waits = Arc::clone(&self.answers);
@@ -466,6 +469,7 @@ impl Filesystem for CwdFs {
             }
             Err(error) => reply.error(self.answers.errno(op, &error)),
         }
+        self.answers.linger.after(op.began);
     }
 
     fn readdirplus(
@@ -490,6 +494,7 @@ impl Filesystem for CwdFs {
             }
             Err(error) => reply.error(self.answers.errno(op, &error)),
         }
+        self.answers.linger.after(op.began);
     }
 
     fn releasedir(

@@ -16,6 +16,7 @@ mod flags;
 mod fs;
 mod interrupt;
 mod invalidate;
+mod linger;
 mod open;
 pub mod probe;
 mod refresh;

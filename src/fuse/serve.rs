@@ -4,6 +4,7 @@ use super::answer::{Answers, Ttl};
 use super::backing::Backings;
 use super::count::Counts;
 use super::fs::CwdFs;
+use super::linger::Linger;
 use super::open::Opendir;
 use super::refresh::RefreshAttr;
 use super::sys::{self, MountError, MountSpec, Unmount};
@@ -87,7 +88,8 @@ fn serve_prepared(
         |error: io::Error| MountError::Kernel { mountpoint: options.mount.mountpoint.clone(), error };
     let counts = Arc::new(Counts::default());
     let watch = Arc::new(Watch::default());
-    let fs = file_system(session, options, runtime, (&counts, &watch));
+    let linger = Linger::new(&device).map_err(failed)?;
+    let fs = file_system(session, options, runtime, (&counts, &watch), linger);
     let mut config = Config::default();
     config.n_threads = Some(options.threads);
     // Who may enter is the kernel's to check, by the mount option.
@@ -125,6 +127,7 @@ fn file_system(
     options: &FuseOptions,
     runtime: &tokio::runtime::Handle,
     (counts, watch): (&Arc<Counts>, &Arc<Watch>),
+    linger: Linger,
 ) -> CwdFs {
     let keep = if options.following { FOLLOWING } else { UNDER_LEASE };
     let answers = Answers {
@@ -133,6 +136,7 @@ fn file_system(
         ttl: Ttl { attr: keep, entry: keep },
         counts: Arc::clone(counts),
         watch: Arc::clone(watch),
+        linger,
     };
     CwdFs {
         answers: Arc::new(answers),

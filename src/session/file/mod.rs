@@ -160,8 +160,8 @@ impl Slot {
         self.blank.store(true, Ordering::Release);
     }
 
-    /// Takes it for one without capabilities from now on; whether it surely was one before. Until
-    /// [`Slot::may_have_capability`].
+    /// Takes it for one without capabilities, until [`Slot::may_have_capability`]; tells whether it was taken for one
+    /// before.
     pub(in crate::session) fn take_for_bare(&self) -> bool {
         self.bare.swap(true, Ordering::AcqRel)
     }

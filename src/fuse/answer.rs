@@ -9,8 +9,8 @@ use super::watch::{self, Watch};
 use crate::session::api::{Attr, IoMode, Outcome, ReadBytes, Result};
 use crate::session::{Session, SessionError};
 use fuser::{
-    Errno, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyWrite,
-    ReplyXattr,
+    Errno, Generation, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyLseek, ReplyWrite, ReplyXattr,
 };
 use futures::future::BoxFuture;
 use std::sync::Arc;
@@ -172,6 +172,24 @@ macro_rules! refuses {
 }
 
 impl Carries<()> for ReplyEmpty {
+    const LETS_GO: bool = true;
+    fn send(self, (): (), _ttl: &Ttl) {
+        self.ok();
+    }
+    refuses!();
+}
+
+/// What is listed is in it already.
+impl Carries<()> for ReplyDirectory {
+    const LETS_GO: bool = true;
+    fn send(self, (): (), _ttl: &Ttl) {
+        self.ok();
+    }
+    refuses!();
+}
+
+/// What is listed is in it already.
+impl Carries<()> for ReplyDirectoryPlus {
     const LETS_GO: bool = true;
     fn send(self, (): (), _ttl: &Ttl) {
         self.ok();

@@ -462,14 +462,8 @@ impl Filesystem for CwdFs {
             let name = OsStr::from_bytes(&entry.name);
             !reply.add(INodeNo(entry.ino.0), entry.cookie, convert::kind(entry.kind), name)
         };
-        match self.answers.session.readdir(ino(number), offset, false, &mut emit) {
-            Ok(()) => {
-                self.answers.done(op);
-                reply.ok();
-            }
-            Err(error) => reply.error(self.answers.errno(op, &error)),
-        }
-        self.answers.linger.after(op.began);
+        let listed = self.answers.session.readdir(ino(number), offset, false, &mut emit);
+        self.answers.now(op, listed, reply);
     }
 
     fn readdirplus(
@@ -487,14 +481,8 @@ impl Filesystem for CwdFs {
             let name = OsStr::from_bytes(&entry.name);
             !reply.add(attr.ino, entry.cookie, name, &ttl, &attr, Generation(0))
         };
-        match self.answers.session.readdir(ino(number), offset, true, &mut emit) {
-            Ok(()) => {
-                self.answers.done(op);
-                reply.ok();
-            }
-            Err(error) => reply.error(self.answers.errno(op, &error)),
-        }
-        self.answers.linger.after(op.began);
+        let listed = self.answers.session.readdir(ino(number), offset, true, &mut emit);
+        self.answers.now(op, listed, reply);
     }
 
     fn releasedir(

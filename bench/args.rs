@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How it is called.
 pub const USAGE: &str = "bench/run [--quick] [--only WORK]… [--system NAME]… [--rtt MS] [--peer NAME=PROGRAM]… \
-[--rounds N] [--files N] [--cap SECONDS]";
+[--rounds N] [--files N] [--cap SECONDS] [--halt]";
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Asked {
     pub files: Option<usize>,
     /// How long a work may take on a peer, each time.
     pub cap: Duration,
+    /// Idle processors halt, as they do when nothing is measured.
+    pub halt: bool,
 }
 
 impl Asked {
@@ -41,6 +43,7 @@ impl Asked {
             rounds: None,
             files: None,
             cap: Duration::from_secs(600),
+            halt: false,
         };
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -48,6 +51,7 @@ impl Asked {
                 // cargo bench adds it.
                 "--bench" => {}
                 "--quick" => asked.quick = true,
+                "--halt" => asked.halt = true,
                 "--only" => asked.only.push(value()?),
                 "--system" => asked.systems.push(value()?),
                 "--rtt" => asked.rtt = Duration::from_millis(number(&value()?)?),

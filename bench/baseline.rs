@@ -2,6 +2,7 @@
 //! plain PUT reach is known of it.
 
 use crate::client::rates::{Clients, Phase};
+use crate::idle;
 use crate::raw::Raw;
 use crate::sample::median;
 use crate::sources;
@@ -25,14 +26,16 @@ pub struct Baseline {
     pub bare: f64,
     /// Milliseconds.
     pub put: f64,
+    /// Microseconds until a thread goes on that slept on another processor, if there is one.
+    pub waking: Option<f64>,
 }
 
 impl Baseline {
-    /// Measures both; the best of three of each, as nothing can make them better than they are.
+    /// Measures them; the best of three of the first two, as nothing can make them better than they are.
     pub fn measure() -> Baseline {
         let bare = (0..3).map(|_| bare()).fold(0.0, f64::max);
         let put = (0..3).map(|_| put()).fold(f64::INFINITY, f64::min);
-        Baseline { bare, put }
+        Baseline { bare, put, waking: idle::waking() }
     }
 
     /// Why the run is void, if it is.

@@ -12,6 +12,7 @@ mod bare;
 mod baseline;
 mod client;
 mod goals;
+mod idle;
 mod raw;
 mod report;
 mod runner;

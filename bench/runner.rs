@@ -2,6 +2,7 @@
 
 use crate::args::{Asked, wants};
 use crate::baseline::Baseline;
+use crate::idle::Idle;
 use crate::sample::{Reading, Sample};
 use crate::support::World;
 use crate::systems::{self, Kind, System};
@@ -48,6 +49,8 @@ pub struct Results {
     pub parts: Vec<Part>,
     /// The figures.
     pub rows: Vec<Row>,
+    /// What idle processors did.
+    pub idle: Idle,
     /// What the machine could do before, and after.
     pub before: Baseline,
     /// Only at the end of a run.
@@ -65,9 +68,10 @@ pub fn run(asked: &Asked, mut after: impl FnMut(&Results)) -> Results {
     let systems: Vec<_> = systems.collect();
     let names: Vec<_> = works::ALL.iter().map(|work| work.name.to_owned()).collect();
     let parts = systems.iter().map(|system| part(system.as_ref())).collect();
+    let idle = Idle::keep(asked.halt);
     let before = Baseline::measure();
     let mut results =
-        Results { asked: asked.clone(), parts, rows: Vec::new(), before, after: None, took: 0.0 };
+        Results { asked: asked.clone(), parts, rows: Vec::new(), idle, before, after: None, took: 0.0 };
     // One of the works is about as many files as the caller says.
     let sized = |work: &&Work| asked.files.is_some() || work.name != works::resume::ASKED.name;
     for work in works::ALL.iter().filter(sized).filter(|work| wants(&asked.only, work.name, &names)) {

@@ -12,6 +12,7 @@ pub fn of(results: &Results) -> String {
         "quick": results.asked.quick,
         "rtt_ms": results.asked.rtt.as_millis() as u64,
         "took_seconds": results.took,
+        "idle_processors": results.idle.words(),
         "void": results.void(),
         "baseline_before": baseline(&results.before),
         "baseline_after": results.after.as_ref().map(baseline),
@@ -23,7 +24,7 @@ pub fn of(results: &Results) -> String {
 }
 
 fn baseline(baseline: &Baseline) -> Value {
-    json!({"bare_creates_per_second": baseline.bare, "put_ms": baseline.put})
+    json!({"bare_creates_per_second": baseline.bare, "put_ms": baseline.put, "waking_us": baseline.waking})
 }
 
 fn goal(goal: &Goal) -> Value {

@@ -1,5 +1,6 @@
 //! The table: each work's measures, each system's figure with its spread and its ratio to the first limit.
 
+use crate::baseline::Baseline;
 use crate::runner::{Results, Row};
 use crate::sample::{Usage, median, span};
 use crate::works;
@@ -20,10 +21,11 @@ fn write_all(results: &Results, out: &mut String) -> std::fmt::Result {
     writeln!(
         out,
         "{} run, {:.0} s. The relay holds each request for {} ms. Figures are medians, with the least and the most \
-         of the runs behind them; a ratio is to the first line of its table that has one.\n",
+         of the runs behind them; a ratio is to the first line of its table that has one. {}\n",
         if asked.quick { "A quick" } else { "A full" },
         results.took,
-        asked.rtt.as_millis()
+        asked.rtt.as_millis(),
+        results.idle.words()
     )?;
     write_baseline(results, out)?;
     write_goals(results, out)?;
@@ -41,10 +43,13 @@ fn write_all(results: &Results, out: &mut String) -> std::fmt::Result {
 fn write_baseline(results: &Results, out: &mut String) -> std::fmt::Result {
     for (when, baseline) in [("before", Some(results.before)), ("after", results.after)] {
         let Some(baseline) = baseline else { continue };
-        let (bare, put) = (baseline.bare, baseline.put);
+        let Baseline { bare, put, waking } = baseline;
+        let waking = waking.map(|us| format!(", {us:.0} us to wake a thread on another processor"));
+        let waking = waking.unwrap_or_default();
         writeln!(
             out,
-            "Baseline {when}: {bare:.0} creates a second on the bare server, {put:.1} ms for a raw PUT without delay."
+            "Baseline {when}: {bare:.0} creates a second on the bare server, {put:.1} ms for a raw PUT without delay\
+             {waking}."
         )?;
     }
     for why in results.void() {

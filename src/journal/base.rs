@@ -2,11 +2,11 @@
 //! which blobs they refer to.
 
 use super::Result;
-use super::db::{During, get_meta, meta, pack, put_meta};
+use super::db::{During, get_meta, insert_many, meta, pack, put_meta};
 use crate::log::ids::{Blob, Epoch, Ino, Slot};
 use crate::log::row::{ExtentRow, Key, KeyBytes, Record, Row, prefix_end};
 use crate::log::source::{Checksum, LocalError, LocalKind};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, ToSql};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -37,34 +37,47 @@ pub(super) type BlobDelta = HashMap<Blob, i64>;
 /// Applies a committed slot's records to the rows, in order.
 pub(super) fn apply(conn: &Connection, slot: Slot, records: &[Record]) -> Result<()> {
     let mut blobs = BlobDelta::new();
-    for record in records {
-        apply_one(conn, slot, record, &mut blobs)?;
-    }
+    apply_all(conn, slot, records, &mut blobs)?;
     book(conn, slot, &blobs)
 }
 
-/// Applies one record; what it does to blobs goes into `blobs`.
-pub(super) fn apply_one(conn: &Connection, slot: Slot, record: &Record, blobs: &mut BlobDelta) -> Result<()> {
-    conn.prepare_cached("INSERT OR REPLACE INTO recent VALUES (?, ?)")
-        .and_then(|mut s| s.execute((&record.key, slot.0 as i64)))
-        .during("noting a changed row")?;
-    if Key::is_extent(&record.key) {
-        if let Some(old) = get(conn, &record.key)? {
-            count(blobs, &old, -1)?;
-        }
-        if let Some(new) = &record.value {
-            count(blobs, new, 1)?;
-        }
-    }
-    match &record.value {
-        Some(value) => put(conn, &record.key, value),
-        None => {
-            if let Some(ino) = Key::own_row_of(&record.key) {
-                remove_children(conn, ino, blobs)?;
-            }
-            delete(conn, &record.key)
+/// Applies records in order; what they do to blobs goes into `blobs`.
+pub(super) fn apply_all(
+    conn: &Connection,
+    slot: Slot,
+    records: &[Record],
+    blobs: &mut BlobDelta,
+) -> Result<()> {
+    // Rows that are only put, each another one, do not depend on each other: they are written together.
+    let together = |a: &Record, b: &Record| a.value.is_some() && b.value.is_some() && a.key < b.key;
+    for group in records.chunk_by(together) {
+        let keys: Vec<_> = group.iter().map(|record| (&record.key, slot.0 as i64)).collect();
+        insert_pairs(conn, "recent", &keys).during("noting changed rows")?;
+        group.iter().try_for_each(|record| account(conn, record, blobs))?;
+        match group {
+            [Record { key, value: None }] => remove(conn, key, blobs)?,
+            rows => put_many(conn, rows)?,
         }
     }
+    Ok(())
+}
+
+/// Counts what a record takes from a blob, and what it adds to one.
+fn account(conn: &Connection, record: &Record, blobs: &mut BlobDelta) -> Result<()> {
+    if !Key::is_extent(&record.key) {
+        return Ok(());
+    }
+    if let Some(old) = get(conn, &record.key)? {
+        count(blobs, &old, -1)?;
+    }
+    record.value.as_ref().map_or(Ok(()), |new| count(blobs, new, 1))
+}
+
+fn remove(conn: &Connection, key: &[u8], blobs: &mut BlobDelta) -> Result<()> {
+    if let Some(ino) = Key::own_row_of(key) {
+        remove_children(conn, ino, blobs)?;
+    }
+    delete(conn, key)
 }
 
 pub(super) fn get(conn: &Connection, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -80,23 +93,17 @@ pub(super) fn put(conn: &Connection, key: &[u8], value: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Puts rows in, tombstones left out: many with each statement, which costs half of what one by one does where
-/// they come in the order of their keys.
+/// Puts rows in, tombstones left out.
 pub(super) fn put_many(conn: &Connection, records: &[Record]) -> Result<()> {
-    const AT_ONCE: usize = 64;
-    let sql = format!("INSERT OR REPLACE INTO base VALUES (?, ?){}", ", (?, ?)".repeat(AT_ONCE - 1));
-    let rows: Vec<(&KeyBytes, &Vec<u8>)> =
-        records.iter().filter_map(|record| Some((&record.key, record.value.as_ref()?))).collect();
-    let mut groups = rows.chunks_exact(AT_ONCE);
-    let mut many = conn.prepare_cached(&sql).during("writing rows")?;
-    for group in &mut groups {
-        for (n, (key, value)) in group.iter().enumerate() {
-            many.raw_bind_parameter(2 * n + 1, key).during("writing rows")?;
-            many.raw_bind_parameter(2 * n + 2, value).during("writing rows")?;
-        }
-        many.raw_execute().during("writing rows")?;
-    }
-    groups.remainder().iter().try_for_each(|(key, value)| put(conn, key, value))
+    let rows = records.iter().filter_map(|record| Some((&record.key, record.value.as_ref()?)));
+    insert_pairs(conn, "base", &rows.collect::<Vec<_>>()).during("writing rows")
+}
+
+fn insert_pairs<V: ToSql>(conn: &Connection, table: &str, rows: &[(&KeyBytes, V)]) -> rusqlite::Result<()> {
+    insert_many(conn, table, 2, rows, |insert, at, (key, value)| {
+        insert.raw_bind_parameter(at, key)?;
+        insert.raw_bind_parameter(at + 1, value)
+    })
 }
 
 fn delete(conn: &Connection, key: &[u8]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Small contents in the database that the store has too: kept while there is room.
 
 use super::Result;
-use super::db::{During, pack};
+use super::db::{During, in_groups, pack};
 use crate::log::ids::{Blob, LocalId};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
@@ -17,17 +17,28 @@ pub(super) fn keep(conn: &Connection, id: LocalId, blob: &Blob, off: u64, bytes:
     conn.prepare_cached("INSERT OR REPLACE INTO piece VALUES (?, ?)")
         .and_then(|mut s| s.execute((id.0 as i64, bytes)))
         .during("keeping content")?;
-    place(conn, id, blob, off)
+    place(conn, blob, &[(id, off)])
 }
 
-/// Notes where in the store a piece lies: from now on it is clean.
-pub(super) fn place(conn: &Connection, id: LocalId, blob: &Blob, off: u64) -> Result<()> {
-    conn.prepare_cached(
-        "INSERT OR IGNORE INTO place SELECT ?1, ?2, id, length(bytes) FROM piece WHERE id = ?3",
-    )
-    .and_then(|mut s| s.execute((pack(blob), off as i64, id.0 as i64)))
-    .during("noting where content lies")?;
-    Ok(())
+/// Notes where in a blob of the store pieces lie, each with its offset there: from now on they are clean.
+pub(super) fn place(conn: &Connection, blob: &Blob, pieces: &[(LocalId, u64)]) -> Result<()> {
+    let blob = pack(blob);
+    // For each of these statements SQLite makes a table of its rows, as there are triggers.
+    in_groups(pieces, |group| {
+        let more = ", (?, ?)".repeat(group.len() - 1);
+        // CROSS JOIN: never by going through all pieces.
+        let mut insert = conn.prepare_cached(&format!(
+            "INSERT OR IGNORE INTO place SELECT ?, at.column2, piece.id, length(bytes)
+             FROM (VALUES (?, ?){more}) AS at CROSS JOIN piece WHERE piece.id = at.column1"
+        ))?;
+        insert.raw_bind_parameter(1, &blob)?;
+        for (n, (id, off)) in group.iter().enumerate() {
+            insert.raw_bind_parameter(2 * n + 2, id.0 as i64)?;
+            insert.raw_bind_parameter(2 * n + 3, *off as i64)?;
+        }
+        insert.raw_execute().map(drop)
+    })
+    .during("noting where content lies")
 }
 
 fn found_at(conn: &Connection, blob: &Blob, off: u64) -> Result<Option<i64>> {

@@ -266,9 +266,7 @@ fn write_committed(
     landed: &[(Place, Vec<Seq>)],
 ) -> Result<()> {
     base::apply(conn, chosen.slot, records)?;
-    for (id, place) in Chosen::from(chosen).places() {
-        clean::place(conn, id, &place.blob(), place.off)?;
-    }
+    clean::place(conn, &Blob::Segment { epoch: chosen.epoch, slot: chosen.slot }, &chosen.placed)?;
     for (place, seqs) in landed {
         seqs.iter().try_for_each(|seq| rewrite(conn, *seq, place))?;
     }

@@ -5,7 +5,7 @@
 //! until it has been written after all.
 
 use super::Result;
-use super::db::During;
+use super::db::{During, insert_many};
 use super::overlay::Change;
 use crate::log::ids::{Blob, LocalId};
 use crate::log::source::{LocalError, LocalKind};
@@ -337,18 +337,26 @@ pub(super) fn stopped() -> LocalError {
     LocalError::failed("its writer has stopped; see the log for why")
 }
 
-/// Writes an operation that is no job.
-pub(super) fn write(conn: &Connection, op: &Op) -> Result<()> {
+/// Writes operations that are no jobs. Their order among each other does not matter but for that of facts: nothing else
+/// is written twice between jobs.
+pub(super) fn write(conn: &Connection, ops: &[Op]) -> Result<()> {
+    let steps = ops.iter().filter_map(|op| match op {
+        Op::Changes(changes) => Some((changes, changes.last()?.seq)),
+        _ => None,
+    });
+    let changes: Vec<_> = steps.flat_map(|(step, last)| step.iter().map(move |c| (c, last))).collect();
+    insert_many(conn, "change", 4, &changes, |insert, at, (change, step)| {
+        insert.raw_bind_parameter(at, change.seq as i64)?;
+        insert.raw_bind_parameter(at + 1, *step as i64)?;
+        insert.raw_bind_parameter(at + 2, &change.key)?;
+        insert.raw_bind_parameter(at + 3, change.value.as_deref())
+    })
+    .during("writing changes")?;
+    ops.iter().try_for_each(|op| write_one(conn, op))
+}
+
+fn write_one(conn: &Connection, op: &Op) -> Result<()> {
     match op {
-        Op::Changes(changes) => {
-            let step = changes.last().map_or(0, |c| c.seq) as i64;
-            let mut insert = conn
-                .prepare_cached("INSERT OR REPLACE INTO change VALUES (?, ?, ?, ?)")
-                .during("writing changes")?;
-            for c in changes.iter() {
-                insert.execute((c.seq as i64, step, &c.key, c.value.as_deref())).during("writing changes")?;
-            }
-        }
         Op::Piece { id, bytes } => {
             conn.prepare_cached("INSERT OR REPLACE INTO piece VALUES (?, ?)")
                 .and_then(|mut s| s.execute((id.0 as i64, &bytes[..])))
@@ -365,8 +373,8 @@ pub(super) fn write(conn: &Connection, op: &Op) -> Result<()> {
                 .and_then(|mut s| s.execute((table, key)))
                 .during("removing a local fact")?;
         }
-        // Jobs are run by the writer's loop, which has to answer them.
-        Op::Job(_) => {}
+        // Changes are written together; jobs are run by the writer's loop, which has to answer them.
+        Op::Changes(_) | Op::Job(_) => {}
     }
     Ok(())
 }

@@ -152,7 +152,7 @@ pub(super) fn drop_landed(conn: &Connection, committed: Seq) -> Result<()> {
         places.extend(slot.places());
     }
     for (id, place) in &places {
-        clean::place(conn, *id, &place.blob(), place.off)?;
+        clean::place(conn, &place.blob(), &[(*id, place.off)])?;
     }
     conn.execute("DELETE FROM change WHERE seq <= ?", [committed as i64])
         .and_then(|_| conn.execute("DELETE FROM slot", []))

@@ -171,6 +171,6 @@ fn load(conn: &Connection, part: Part, rows: &[Record], blobs: &mut BlobDelta) -
             base::put_many(conn, rows)
         }
         // The slot is known, and put in, once all is loaded.
-        Part::Delta => rows.iter().try_for_each(|record| base::apply_one(conn, Slot(0), record, blobs)),
+        Part::Delta => base::apply_all(conn, Slot(0), rows, blobs),
     }
 }

@@ -6,3 +6,4 @@ mod helper;
 mod model;
 mod promises;
 mod salvage;
+mod together;

@@ -106,25 +106,26 @@ impl Writer {
     fn transaction(&self, batch: &mut Vec<Op>, answers: &mut Vec<Answer>) -> Result<()> {
         self.conn.execute_batch("BEGIN IMMEDIATE").during("starting to write")?;
         let mut done = Vec::with_capacity(batch.len());
+        let mut written = 0;
         let mut failure = Ok(());
         for op in std::mem::take(batch) {
-            match op {
-                _ if failure.is_err() => done.push(op),
-                Op::Job(job) => match self.savepoint(job.run) {
-                    Ok(answer) => answers.push((job.answer, answer)),
-                    Err(error) => {
-                        answers.push((job.answer, Err(error.clone())));
-                        failure = Err(error);
-                    }
-                },
+            let job = match op {
+                Op::Job(job) if failure.is_ok() => job,
                 other => {
-                    failure = write(&self.conn, &other);
                     done.push(other);
+                    continue;
                 }
-            }
+            };
+            // A job sees what was asked for before it.
+            let before = write(&self.conn, &done[written..]);
+            written = done.len();
+            let answer = before.and_then(|()| self.savepoint(job.run));
+            failure = answer.as_ref().map(drop).map_err(Clone::clone);
+            answers.push((job.answer, answer.flatten()));
         }
         *batch = done;
         failure?;
+        write(&self.conn, &batch[written..])?;
         self.conn.execute_batch("COMMIT").during("committing")
     }
 

@@ -136,7 +136,7 @@ fn copy_pieces(conn: &Connection, set: &Connection, tree: &Tree) -> Result<()> {
             .and_then(|mut s| s.execute((id.0 as i64, &bytes[..])))
             .during("keeping content")?;
         if !matches!(extent.blob, Blob::Local(_)) {
-            clean::place(set, id, &extent.blob, extent.piece_off)?;
+            clean::place(set, &extent.blob, &[(id, extent.piece_off)])?;
         }
     }
     Ok(())

@@ -171,31 +171,20 @@ macro_rules! refuses {
     };
 }
 
-impl Carries<()> for ReplyEmpty {
-    const LETS_GO: bool = true;
-    fn send(self, (): (), _ttl: &Ttl) {
-        self.ok();
-    }
-    refuses!();
+/// Replies that say only that it is done; what is listed is in them already.
+macro_rules! done {
+    ($($reply:ty),*) => {
+        $(impl Carries<()> for $reply {
+            const LETS_GO: bool = true;
+            fn send(self, (): (), _ttl: &Ttl) {
+                self.ok();
+            }
+            refuses!();
+        })*
+    };
 }
 
-/// What is listed is in it already.
-impl Carries<()> for ReplyDirectory {
-    const LETS_GO: bool = true;
-    fn send(self, (): (), _ttl: &Ttl) {
-        self.ok();
-    }
-    refuses!();
-}
-
-/// What is listed is in it already.
-impl Carries<()> for ReplyDirectoryPlus {
-    const LETS_GO: bool = true;
-    fn send(self, (): (), _ttl: &Ttl) {
-        self.ok();
-    }
-    refuses!();
-}
+done!(ReplyEmpty, ReplyDirectory, ReplyDirectoryPlus);
 
 impl Carries<Attr> for ReplyAttr {
     const LETS_GO: bool = true;

@@ -86,17 +86,15 @@ pub(super) fn get(conn: &Connection, key: &[u8]) -> Result<Option<Vec<u8>>> {
         .during("reading a row")
 }
 
-pub(super) fn put(conn: &Connection, key: &[u8], value: &[u8]) -> Result<()> {
-    conn.prepare_cached("INSERT OR REPLACE INTO base VALUES (?, ?)")
-        .and_then(|mut s| s.execute((key, value)))
-        .during("writing a row")?;
-    Ok(())
-}
-
-/// Puts rows in, tombstones left out.
+/// Puts the rows of records in, tombstones left out.
 pub(super) fn put_many(conn: &Connection, records: &[Record]) -> Result<()> {
     let rows = records.iter().filter_map(|record| Some((&record.key, record.value.as_ref()?)));
-    insert_pairs(conn, "base", &rows.collect::<Vec<_>>()).during("writing rows")
+    put_rows(conn, &rows.collect::<Vec<_>>())
+}
+
+/// Puts rows in, each a key and its value.
+pub(super) fn put_rows(conn: &Connection, rows: &[(&KeyBytes, impl ToSql)]) -> Result<()> {
+    insert_pairs(conn, "base", rows).during("writing rows")
 }
 
 fn insert_pairs<V: ToSql>(conn: &Connection, table: &str, rows: &[(&KeyBytes, V)]) -> rusqlite::Result<()> {

@@ -86,9 +86,7 @@ fn write_rows(
     db::create(&set)?;
     set.execute_batch("BEGIN").during("making a set of changes")?;
     copy_meta(conn, &set)?;
-    for (key, value) in tree.before() {
-        base::put(&set, key, value)?;
-    }
+    base::put_rows(&set, &tree.before().iter().collect::<Vec<_>>())?;
     for change in changes {
         set.prepare_cached("INSERT INTO change VALUES (?, ?, ?, ?)")
             .and_then(|mut s| {

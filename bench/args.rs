@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How it is called.
 pub const USAGE: &str = "bench/run [--quick] [--only WORK]… [--system NAME]… [--rtt MS] [--peer NAME=PROGRAM]… \
-[--rounds N] [--files N] [--cap SECONDS] [--halt]";
+[--rounds N] [--files N] [--cap SECONDS] [--halt] [--continue]";
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct Asked {
     pub cap: Duration,
     /// Idle processors halt, as they do when nothing is measured.
     pub halt: bool,
+    /// Only what the last run of the same command has left, or has measured while the machine was slow.
+    pub resume: bool,
 }
 
 impl Asked {
@@ -44,6 +46,7 @@ impl Asked {
             files: None,
             cap: Duration::from_secs(600),
             halt: false,
+            resume: false,
         };
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -52,6 +55,7 @@ impl Asked {
                 "--bench" => {}
                 "--quick" => asked.quick = true,
                 "--halt" => asked.halt = true,
+                "--continue" => asked.resume = true,
                 "--only" => asked.only.push(value()?),
                 "--system" => asked.systems.push(value()?),
                 "--rtt" => asked.rtt = Duration::from_millis(number(&value()?)?),
@@ -67,6 +71,21 @@ impl Asked {
             }
         }
         Ok(asked)
+    }
+
+    /// What was asked for, as a command: two runs are of the same if it is the same. Programs of peers have no path in
+    /// it, as that is this machine's.
+    pub fn command(&self) -> String {
+        let mut words = vec!["bench/run".to_owned()];
+        let flags = [("--quick", self.quick), ("--halt", self.halt)];
+        words.extend(flags.iter().filter(|(_, set)| *set).map(|(flag, _)| (*flag).to_owned()));
+        words.extend(self.only.iter().map(|work| format!("--only {work}")));
+        words.extend(self.systems.iter().map(|system| format!("--system {system}")));
+        words.extend(self.peers.keys().map(|peer| format!("--peer {peer}=…")));
+        words.extend(self.rounds.map(|n| format!("--rounds {n}")));
+        words.extend(self.files.map(|n| format!("--files {n}")));
+        words.push(format!("--rtt {} --cap {}", self.rtt.as_millis(), self.cap.as_secs()));
+        words.join(" ")
     }
 
     /// One of two sizes: that of a quick run, or the full one.

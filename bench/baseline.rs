@@ -8,6 +8,7 @@ use crate::sample::median;
 use crate::sources;
 use crate::support::World;
 use crate::systems::{self, System};
+use serde::{Deserialize, Serialize};
 
 /// Creates of 4 KiB a second of one client on the bare server in memory, as it was once found.
 const BARE: f64 = 9_000.0;
@@ -20,13 +21,16 @@ const FILES: usize = 3_000;
 const PUTS: usize = 60;
 
 /// What was found.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Baseline {
     /// Creates a second.
+    #[serde(rename = "bare_creates_per_second")]
     pub bare: f64,
     /// Milliseconds.
+    #[serde(rename = "put_ms")]
     pub put: f64,
     /// Microseconds until a thread goes on that slept on another processor, if there is one.
+    #[serde(rename = "waking_us")]
     pub waking: Option<f64>,
 }
 

@@ -19,12 +19,14 @@ mod runner;
 mod sample;
 mod shell;
 mod sources;
+mod stretch;
 mod systems;
 mod walk;
 mod watch;
 mod works;
 
 use args::{Asked, USAGE};
+use runner::Results;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,19 +56,28 @@ fn measure(args: Vec<String>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let results = runner::run(&asked, |so_far| {
-        if let Err(error) = report::save(so_far) {
-            eprintln!("bench: the results cannot be written: {error}");
-        }
-    });
-    match report::save(&results) {
-        Ok(table) => print!("{table}"),
-        Err(error) => {
-            eprintln!("bench: the results cannot be written: {error}");
-            return ExitCode::FAILURE;
+    match run(&asked) {
+        Ok(results) => report::exit(&results),
+        Err(what) => {
+            eprintln!("bench: {what}");
+            ExitCode::FAILURE
         }
     }
-    report::exit(&results)
+}
+
+fn run(asked: &Asked) -> Result<Results, String> {
+    let earlier = asked.resume.then(|| report::load(asked)).transpose();
+    let earlier = earlier.map_err(|error| format!("there is no run to go on with: {error}"))?;
+    let save = |results: &Results| {
+        report::save(asked, results).map_err(|error| format!("the results cannot be written: {error}"))
+    };
+    let results = runner::run(asked, earlier, |so_far| {
+        if let Err(what) = save(so_far) {
+            eprintln!("bench: {what}");
+        }
+    })?;
+    print!("{}", save(&results)?);
+    Ok(results)
 }
 
 fn serve_bare(args: &[String]) -> std::io::Result<()> {

@@ -1,6 +1,7 @@
 //! What one run of a work on a system gives, and what all of them together say.
 
 use crate::support::relay::Relay;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
@@ -9,7 +10,7 @@ use std::fs;
 const TICKS: f64 = 100.0;
 
 /// What a figure is counted in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unit {
     /// Seconds; less is better.
     Seconds,
@@ -62,13 +63,15 @@ impl Unit {
 }
 
 /// What a piece of work cost besides time.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Requests by kind.
     pub requests: BTreeMap<String, usize>,
     /// Bytes of request bodies.
+    #[serde(rename = "up_bytes")]
     pub up: u64,
     /// Bytes of answer bodies.
+    #[serde(rename = "down_bytes")]
     pub down: u64,
     /// Of the processes that serve the mount.
     pub cpu_seconds: f64,
@@ -115,7 +118,7 @@ fn mega(bytes: u64) -> f64 {
 }
 
 /// One figure of one run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reading {
     /// What is measured.
     pub measure: String,
@@ -124,11 +127,12 @@ pub struct Reading {
     /// How much.
     pub value: f64,
     /// What it cost, where that was counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
 }
 
 /// What one run gives.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Sample {
     /// The figures, in the order they were taken.
     pub readings: Vec<Reading>,

@@ -268,7 +268,7 @@ fn bytes(r: &Results) -> Goal {
 }
 
 fn memory(r: &Results) -> Goal {
-    let million = r.median("resume-asked", resume::IDLE, FSYNC).filter(|_| r.asked.files == Some(1_000_000));
+    let million = r.median("resume-asked", resume::IDLE, FSYNC).filter(|_| r.files == Some(1_000_000));
     let checks = vec![
         check("idle at 100,000:", r.median("resume-100000", resume::IDLE, FSYNC), AtMost(60.0), " MB"),
         check("once all was read", r.median("resume-100000", resume::IDLE_READ, FSYNC), Told, " MB"),

@@ -1,30 +1,30 @@
-//! Every figure of every run.
+//! Every figure of every run, as `--continue` reads it again.
 
-use crate::baseline::Baseline;
 use crate::goals::{self, Goal};
-use crate::runner::{Part, Results, Row};
-use crate::sample::{Reading, Sample, Usage};
+use crate::runner::Results;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-/// The results as JSON.
-pub fn of(results: &Results) -> String {
-    let all = json!({
-        "quick": results.asked.quick,
-        "rtt_ms": results.asked.rtt.as_millis() as u64,
-        "took_seconds": results.took,
-        "idle_processors": results.idle.words(),
-        "void": results.void(),
-        "baseline_before": baseline(&results.before),
-        "baseline_after": results.after.as_ref().map(baseline),
-        "goals": goals::all(results).iter().map(goal).collect::<Vec<_>>(),
-        "systems": results.parts.iter().map(part).collect::<Vec<_>>(),
-        "rows": results.rows.iter().map(row).collect::<Vec<_>>(),
-    });
-    format!("{all:#}\n")
+/// What is stored: the results, and what follows from them.
+#[derive(Serialize)]
+struct Stored<'r> {
+    took_seconds: f64,
+    void: Vec<String>,
+    goals: Vec<Value>,
+    #[serde(flatten)]
+    results: &'r Results,
 }
 
-fn baseline(baseline: &Baseline) -> Value {
-    json!({"bare_creates_per_second": baseline.bare, "put_ms": baseline.put, "waking_us": baseline.waking})
+/// The results as JSON.
+pub fn of(results: &Results) -> serde_json::Result<String> {
+    let goals = goals::all(results).iter().map(goal).collect();
+    let stored = Stored { took_seconds: results.took(), void: results.void(), goals, results };
+    Ok(format!("{}\n", serde_json::to_string_pretty(&stored)?))
+}
+
+/// The results that JSON tells of.
+pub fn read(text: &str) -> serde_json::Result<Results> {
+    serde_json::from_str(text)
 }
 
 fn goal(goal: &Goal) -> Value {
@@ -32,40 +32,4 @@ fn goal(goal: &Goal) -> Value {
         |check| json!({"what": check.what, "value": check.value, "unit": check.unit, "holds": check.holds()}),
     );
     json!({"work": goal.work, "goal": goal.goal, "verdict": format!("{:?}", goal.verdict()), "figures": figures.collect::<Vec<_>>()})
-}
-
-fn part(part: &Part) -> Value {
-    json!({"name": part.name, "kind": format!("{:?}", part.kind), "promise": part.promise, "absent": part.absent})
-}
-
-fn row(row: &Row) -> Value {
-    json!({
-        "work": row.work,
-        "system": row.system,
-        "error": row.error,
-        "capped_seconds": row.capped,
-        "runs": row.samples.iter().map(sample).collect::<Vec<_>>(),
-    })
-}
-
-fn sample(sample: &Sample) -> Value {
-    json!({"made_sure": sample.made_sure, "readings": sample.readings.iter().map(reading).collect::<Vec<_>>()})
-}
-
-fn reading(reading: &Reading) -> Value {
-    let mut value = json!({"measure": reading.measure, "unit": reading.unit.name(), "value": reading.value});
-    if let Some(used) = &reading.usage {
-        value["usage"] = usage(used);
-    }
-    value
-}
-
-fn usage(usage: &Usage) -> Value {
-    json!({
-        "requests": usage.requests,
-        "up_bytes": usage.up,
-        "down_bytes": usage.down,
-        "cpu_seconds": usage.cpu_seconds,
-        "peak_mb": usage.peak_mb,
-    })
 }

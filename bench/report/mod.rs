@@ -16,19 +16,32 @@ use std::process::ExitCode;
 fn place(asked: &Asked) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let rtt = asked.rtt.as_millis();
-    match asked.only.is_empty() && asked.systems.is_empty() {
-        true if rtt == 20 => root.join("bench/results"),
-        true => root.join(format!("bench/results/rtt-{rtt}")),
+    let mut place = match asked.only.is_empty() && asked.systems.is_empty() {
+        true => root.join("bench/results"),
         false => root.join("target/bench/results"),
+    };
+    if !asked.quick {
+        place.push("full");
     }
+    if rtt != 20 {
+        place.push(format!("rtt-{rtt}"));
+    }
+    place
+}
+
+/// What the last run of this kind gave, as it was stored.
+pub fn load(asked: &Asked) -> io::Result<Results> {
+    Ok(json::read(&std::fs::read_to_string(place(asked).join("latest.json"))?)?)
 }
 
 /// Writes everything; returns the table.
-pub fn save(results: &Results) -> io::Result<String> {
-    let place = place(&results.asked);
+pub fn save(asked: &Asked, results: &Results) -> io::Result<String> {
+    let place = place(asked);
     std::fs::create_dir_all(&place)?;
-    let table = table::markdown(results);
-    std::fs::write(place.join("latest.json"), json::of(results))?;
+    let table = table::markdown(asked, results);
+    // Whole, or not at all: it is what --continue goes on from.
+    std::fs::write(place.join("latest.json.new"), json::of(results)?)?;
+    std::fs::rename(place.join("latest.json.new"), place.join("latest.json"))?;
     std::fs::write(place.join("latest.md"), &table)?;
     for work in works::ALL {
         let rows: Vec<_> = results.rows.iter().filter(|row| row.work == work.name).collect();

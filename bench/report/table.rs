@@ -1,32 +1,37 @@
 //! The table: each work's measures, each system's figure with its spread and its ratio to the first limit.
 
+use crate::args::Asked;
 use crate::baseline::Baseline;
 use crate::runner::{Results, Row};
 use crate::sample::{Usage, median, span};
+use crate::stretch::Stretch;
 use crate::works;
 use crate::{goals, report};
 use std::fmt::Write;
 
 /// The whole text.
-pub fn markdown(results: &Results) -> String {
+pub fn markdown(asked: &Asked, results: &Results) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = write_all(results, &mut out);
+    let _ = write_all(asked, results, &mut out);
     out
 }
 
-fn write_all(results: &Results, out: &mut String) -> std::fmt::Result {
-    let asked = &results.asked;
+fn write_all(asked: &Asked, results: &Results, out: &mut String) -> std::fmt::Result {
     writeln!(out, "# Measured\n")?;
     writeln!(
         out,
-        "{} run, {:.0} s. The relay holds each request for {} ms. Figures are medians, with the least and the most \
-         of the runs behind them; a ratio is to the first line of its table that has one. {}\n",
+        "{} run (`{}`, of the cwdfs {}), {:.0} s. The relay holds each request for {} ms. Figures are medians, with \
+         the least and the most of the runs behind them; a ratio is to the first line of its table that has one.\n",
         if asked.quick { "A quick" } else { "A full" },
-        results.took,
+        results.command,
+        results.program,
+        results.took(),
         asked.rtt.as_millis(),
-        results.idle.words()
     )?;
+    if !results.left.is_empty() {
+        writeln!(out, "**Not ended: {} are still to be done.**\n", results.left.join(", "))?;
+    }
     write_baseline(results, out)?;
     write_goals(results, out)?;
     write_parts(results, out)?;
@@ -41,19 +46,26 @@ fn write_all(results: &Results, out: &mut String) -> std::fmt::Result {
 }
 
 fn write_baseline(results: &Results, out: &mut String) -> std::fmt::Result {
-    for (when, baseline) in [("before", Some(results.before)), ("after", results.after)] {
-        let Some(baseline) = baseline else { continue };
-        let Baseline { bare, put, waking } = baseline;
-        let waking = waking.map(|us| format!(", {us:.0} us to wake a thread on another processor"));
-        let waking = waking.unwrap_or_default();
-        writeln!(
-            out,
-            "Baseline {when}: {bare:.0} creates a second on the bare server, {put:.1} ms for a raw PUT without delay\
-             {waking}."
-        )?;
+    let mut ways: Vec<_> = results.stretches.iter().map(|stretch| stretch.idle.as_str()).collect();
+    ways.dedup();
+    writeln!(out, "{}\n", ways.join(" "))?;
+    writeln!(
+        out,
+        "| measured together | creates a second on the bare server, before and after | a raw PUT without delay | waking a thread on another processor |"
+    )?;
+    writeln!(out, "|---|---|---|---|")?;
+    for Stretch { works, before, after, .. } in &results.stretches {
+        let both = |show: fn(&Baseline) -> String| {
+            let after = after.as_ref().map(show).unwrap_or_default();
+            format!("{}, {after}", show(before))
+        };
+        let bare = both(|baseline| format!("{:.0}", baseline.bare));
+        let put = both(|baseline| format!("{:.1} ms", baseline.put));
+        let waking = both(|baseline| baseline.waking.map(|us| format!("{us:.0} us")).unwrap_or_default());
+        writeln!(out, "| {} | {bare} | {put} | {waking} |", works.join(", "))?;
     }
     for why in results.void() {
-        writeln!(out, "\n**VOID: {why}. The figures of this run do not count.**")?;
+        writeln!(out, "\n**VOID: {why}. These figures do not count.**")?;
     }
     writeln!(out)
 }

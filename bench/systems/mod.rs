@@ -13,13 +13,14 @@ pub use peers::refuse_unknown;
 
 use crate::args::Asked;
 use crate::support::World;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What kind of system it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A local disk, or a FUSE server that does nothing else.
     Limit,

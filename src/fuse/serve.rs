@@ -95,6 +95,8 @@ fn serve_prepared(
     // Who may enter is the kernel's to check, by the mount option.
     let loops = fuser::Session::from_fd(fs, device, SessionACL::All, config).map_err(failed)?;
     let notifier = loops.notifier();
+    let at_once = notifier.clone();
+    session.forget_at_once(move |ino| invalidate::forget_directory(&at_once, ino));
     let (tell, ended) = oneshot::channel();
     let known = Arc::new(OnceLock::new());
     let (device_known, source) = (Arc::clone(&known), options.mount.source.clone());

@@ -24,7 +24,7 @@ impl Session {
     /// What stat shows; of an open or changed file, its newest state.
     pub fn getattr(&self, ino: Ino) -> Result<Attr> {
         self.alive()?;
-        self.attr(ino)
+        self.show(ino)
     }
 
     /// Changes attributes, the length included.

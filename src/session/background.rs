@@ -4,7 +4,6 @@
 
 use super::api::Invalidation;
 use super::{Session, keeper};
-use crate::log::ids::Ino;
 use crate::log::lease::{Hold, Lease};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -61,8 +60,6 @@ impl Session {
 
     /// A listing that the kernel keeps is answered without us: whoever asks for one is to be told ESTALE, too.
     fn forget_listings(&self) {
-        // The kernel never looks the root up.
-        self.invalidate.push(Invalidation::Inode(Ino::ROOT));
         for ino in self.nodes.kernel_known() {
             if self.row(ino).is_ok_and(|row| row.is_dir()) {
                 self.invalidate.push(Invalidation::Inode(ino));

@@ -242,11 +242,14 @@ impl Change<'_> {
 
     fn finish<T>(mut self, apply: impl FnOnce(&Session, Vec<Record>) -> Result<T>) -> Result<T> {
         let session = self.session;
-        let (mut orphans, mut kept) = (Vec::new(), Vec::new());
+        let (mut orphans, mut kept, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         let (old, new) = self.counted()?;
         for (ino, row) in std::mem::take(&mut self.inodes) {
             let Some(mut row) = row else { continue };
             row.atime = session.reads.take(ino).unwrap_or(row.atime);
+            if row.nlink > 0 {
+                changed.push((ino, row.is_dir()));
+            }
             match session.nodes.get(ino) {
                 Some(node) if node.is_orphan() => kept.push((node, row)),
                 _ if row.nlink == 0 => {
@@ -274,6 +277,11 @@ impl Change<'_> {
                 session.touched();
             }
             Err(_) => orphans.iter().for_each(|node| session.nodes.adopt(node.ino)),
+        }
+        // The kernel is told with no lock held.
+        drop(self);
+        if applied.is_ok() {
+            changed.into_iter().for_each(|(ino, is_dir)| session.attributes_changed(ino, is_dir));
         }
         applied
     }

@@ -2,6 +2,7 @@
 
 use super::api::*;
 use super::attr::now;
+use super::node::Node;
 use super::path::{check_name, is_hidden};
 use super::quota::in_blocks;
 use super::{Session, SessionError};
@@ -16,7 +17,7 @@ const DIRECTORY_SIZE: u64 = 4096;
 impl Session {
     /// The entry `name` of `parent`, or `None` (which the kernel may cache). Each inode that this, `make`,
     /// `create`, `link` or a `readdir` with attributes hands out counts as one lookup, until `forget`.
-    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Attr>> {
+    pub fn lookup(self: &Arc<Self>, parent: Ino, name: &[u8]) -> Result<Option<Attr>> {
         self.alive()?;
         check_name(name)?;
         if is_hidden(parent, name) {
@@ -30,11 +31,10 @@ impl Session {
                 None => return self.no_entry(parent),
             },
         };
-        let Some(attr) = self.find_attr(ino)? else {
-            return self.lookup_again(parent, name);
-        };
-        self.nodes.looked_up(ino);
-        Ok(Some(attr))
+        match self.hand_out(ino)? {
+            Some(attr) => Ok(Some(attr)),
+            None => self.lookup_again(parent, name),
+        }
     }
 
     /// A symlink's target. EINVAL for anything else.
@@ -56,16 +56,33 @@ impl Session {
         self.forgotten(ino);
     }
 
+    /// What an answer shows of an inode that it tells the kernel of; `None` where there is none.
+    pub(super) fn hand_out(self: &Arc<Self>, ino: Ino) -> Result<Option<Attr>> {
+        // Told of before it is looked at: a change after the look finds it shown.
+        let node = self.nodes.show_looked_up(ino);
+        let found = self.attr_with(ino, node);
+        if !matches!(found, Ok(Some(_))) {
+            self.forget(ino, 1);
+        }
+        found
+    }
+
+    /// What an answer shows of an inode that the kernel knows.
+    pub(super) fn show(&self, ino: Ino) -> Result<Attr> {
+        let node = self.nodes.show(ino);
+        self.attr_with(ino, node)?.ok_or(SessionError::Errno(libc::ESTALE))
+    }
+
     /// What stat shows of an inode; `None` where there is none. The live state is looked at first: what is
     /// captured after that look is in the row, which is read then.
-    pub(super) fn find_attr(&self, ino: Ino) -> Result<Option<Attr>> {
-        let live = self.nodes.get(ino).and_then(|node| self.live(&node));
+    fn attr_with(&self, ino: Ino, node: Option<Arc<Node>>) -> Result<Option<Attr>> {
+        let live = node.and_then(|node| self.live(&node));
         Ok(self.find_row(ino)?.map(|row| self.attr_of(ino, row, live)))
     }
 
-    /// What stat shows of an inode that the kernel knows.
+    /// What stat shows of an inode that the kernel has us change: it takes the answer as newer than any other.
     pub(super) fn attr(&self, ino: Ino) -> Result<Attr> {
-        self.find_attr(ino)?.ok_or(SessionError::Errno(libc::ESTALE))
+        self.attr_with(ino, self.nodes.get(ino))?.ok_or(SessionError::Errno(libc::ESTALE))
     }
 
     /// The attributes that a row and the state of changed content make.
@@ -108,11 +125,9 @@ impl Session {
 
     /// The entry was there but its inode was not: it was removed between the two looks, so under the lock
     /// of changes the answer is exact.
-    fn lookup_again(&self, parent: Ino, name: &[u8]) -> Result<Option<Attr>> {
+    fn lookup_again(self: &Arc<Self>, parent: Ino, name: &[u8]) -> Result<Option<Attr>> {
         let _still = self.writer.as_ref().map(|writer| writer.numbers.lock());
         let Some(entry) = self.journal.dentry(parent, name)? else { return Ok(None) };
-        let attr = self.attr(entry.row.ino)?;
-        self.nodes.looked_up(entry.row.ino);
-        Ok(Some(attr))
+        self.hand_out(entry.row.ino)?.map(Some).ok_or(SessionError::Errno(libc::ESTALE))
     }
 }

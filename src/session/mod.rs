@@ -90,7 +90,7 @@ pub struct Session {
     /// Commands whose closes do not wait one by one.
     batches: batch::Batches,
     /// What the kernel must forget.
-    invalidate: invalidate::Invalidations,
+    invalidate: Arc<invalidate::Invalidations>,
     /// What happened that a person should know.
     notices: status::Notices,
     /// Where a follower is.

@@ -86,8 +86,10 @@ impl Drop for Use {
 #[derive(Default)]
 struct Entry {
     node: Option<Arc<Node>>,
-    uses: u64,
     lookups: u64,
+    uses: u32,
+    /// Its attributes were read for an answer, and the kernel was not told to forget them since.
+    shown: bool,
 }
 
 impl Entry {
@@ -102,9 +104,11 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// None.
+    /// The root alone, which the kernel knows from the mount on and never forgets.
     pub fn new() -> Arc<Nodes> {
-        Arc::new(Nodes { shards: std::array::from_fn(|_| Mutex::default()) })
+        let nodes = Arc::new(Nodes { shards: std::array::from_fn(|_| Mutex::default()) });
+        nodes.looked_up(Ino::ROOT);
+        nodes
     }
 
     /// Takes an inode into use.
@@ -119,6 +123,30 @@ impl Nodes {
     /// The node of an inode that is in use or deleted and still known.
     pub fn get(&self, ino: Ino) -> Option<Arc<Node>> {
         self.shard(ino).lock().get(&ino.0)?.node.clone()
+    }
+
+    /// The attributes of an inode that the kernel knows are about to be read for an answer; its node. See
+    /// [`Nodes::take_shown`].
+    pub fn show(&self, ino: Ino) -> Option<Arc<Node>> {
+        let mut shard = self.shard(ino).lock();
+        let entry = shard.get_mut(&ino.0)?;
+        entry.shown = true;
+        entry.node.clone()
+    }
+
+    /// As [`Nodes::show`], for an answer that tells the kernel of the inode once more.
+    pub fn show_looked_up(&self, ino: Ino) -> Option<Arc<Node>> {
+        let mut shard = self.shard(ino).lock();
+        let entry = shard.entry(ino.0).or_default();
+        entry.lookups += 1;
+        entry.shown = true;
+        entry.node.clone()
+    }
+
+    /// Whether an answer with the inode's attributes as they were before a change, which has just been
+    /// applied, may still be on its way to the kernel.
+    pub fn take_shown(&self, ino: Ino) -> bool {
+        self.shard(ino).lock().get_mut(&ino.0).is_some_and(|entry| std::mem::take(&mut entry.shown))
     }
 
     /// The kernel was told of an inode once more.
@@ -262,6 +290,23 @@ mod tests {
         assert!(nodes.get(Ino(8)).is_some_and(|n| n.is_orphan()));
         nodes.forget(Ino(8), 1);
         assert!(nodes.get(Ino(8)).is_none());
+    }
+
+    #[test]
+    fn what_an_answer_shows_is_taken_once() {
+        let nodes = Nodes::new();
+        assert!(nodes.show(Ino(9)).is_none());
+        assert!(!nodes.take_shown(Ino(9)), "the kernel does not know it");
+        nodes.looked_up(Ino(9));
+        assert!(!nodes.take_shown(Ino(9)), "the answer to the change that made it is no look at it");
+        nodes.show(Ino(9));
+        assert!(nodes.take_shown(Ino(9)));
+        assert!(!nodes.take_shown(Ino(9)));
+        nodes.show_looked_up(Ino(9));
+        nodes.forget(Ino(9), 1);
+        assert!(nodes.take_shown(Ino(9)));
+        nodes.show(Ino::ROOT);
+        assert!(nodes.take_shown(Ino::ROOT), "nobody looks it up");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::attr::now;
 use super::{Session, SessionError};
 use crate::journal::Entry;
 use crate::log::ids::Ino;
+use std::sync::Arc;
 
 /// The cookies of `.` and `..`; an entry's own is at least 4.
 const DOT: u64 = 1;
@@ -26,7 +27,7 @@ impl Session {
     ///
     /// There is no handle: a cookie says all of where a listing is, and an inode is known for as long as the kernel has it
     /// open. ENOTDIR for what is none.
-    pub fn readdir(&self, ino: Ino, cookie: u64, attrs: bool, emit: Emit<'_>) -> Result<()> {
+    pub fn readdir(self: &Arc<Self>, ino: Ino, cookie: u64, attrs: bool, emit: Emit<'_>) -> Result<()> {
         self.alive()?;
         let row = self.row(ino)?;
         if !row.is_dir() {
@@ -75,20 +76,20 @@ impl Session {
     }
 
     /// Lists one entry; whether it fitted. One that was removed meanwhile is passed over.
-    fn list_entry(&self, entry: Entry, cookie: u64, attrs: bool, emit: Emit<'_>) -> Result<bool> {
+    fn list_entry(self: &Arc<Self>, entry: Entry, cookie: u64, attrs: bool, emit: Emit<'_>) -> Result<bool> {
         let ino = entry.row.ino;
         let attr = match attrs {
-            true => match self.find_attr(ino)? {
+            true => match self.hand_out(ino)? {
                 Some(attr) => Some(attr),
                 None => return Ok(true),
             },
             false => None,
         };
         if !emit(&DirEntry { cookie, ino, kind: entry.row.kind, name: entry.name, attr }) {
+            if attrs {
+                self.forget(ino, 1);
+            }
             return Ok(false);
-        }
-        if attrs {
-            self.nodes.looked_up(ino);
         }
         Ok(true)
     }

@@ -33,6 +33,7 @@ mod modes;
 mod mountpoint;
 mod odd;
 mod orchestrator;
+mod overtaken;
 mod owners;
 mod packages;
 mod places;

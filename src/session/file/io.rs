@@ -97,6 +97,7 @@ impl Session {
             // As on ext4, the times move even where the range lies behind the end or was reserved before.
             file.touch(now());
             self.changed(&handle.node)?;
+            self.attributes_changed(handle.node.ino, false);
             Ok(handle)
         });
         match changed {

@@ -1,9 +1,15 @@
-//! A cap on how long a work may take on a system: then the processes that serve its mounts are killed, and whatever
-//! it was doing ends with errors.
+//! A cap on how long a work may take on a system: then the processes that serve its mounts are killed, and the kernel
+//! is told to wait for no answer of them any more, so that whatever was asked of the mounts ends with errors. A kill
+//! alone is not enough: another process may serve by then, which one that was killed had started.
+//!
+//! A mount stays where it is: below it, a work that goes on would write to the local disk, and measure that.
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -21,10 +27,16 @@ pub struct Watch {
     thread: JoinHandle<()>,
 }
 
-/// Who serves the mounts of a run. Descriptors, as a process id may be another's by then.
+/// Where the kernel shows its connections to FUSE servers.
+const CONNECTIONS: &str = "/sys/fs/fuse/connections";
+
+/// What serves the mounts of a run.
 #[derive(Default)]
 struct Served {
+    /// Descriptors, as a process id may be another's by then.
     processes: Vec<OwnedFd>,
+    /// What ends the kernel's connection to one when it is written to.
+    connections: Vec<PathBuf>,
     late: bool,
 }
 
@@ -38,22 +50,21 @@ impl Watch {
             if ended.recv_timeout(cap) == Err(RecvTimeoutError::Timeout) {
                 let mut served = theirs.lock();
                 served.late = true;
-                served.processes.iter().for_each(kill);
+                served.end();
             }
         });
         Watch { served, running, thread }
     }
 
-    /// These processes serve a mount of it; where it is too late, they are killed at once.
-    pub fn add(&self, pids: &[u32]) {
+    /// These processes serve a mount of it at `root`; where it is too late, that is ended at once.
+    pub fn add(&self, pids: &[u32], root: &Path) {
         let mut served = self.served.lock();
-        for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid as i32)) {
-            // One that has ended serves nothing.
-            let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if served.late {
-                kill(&process);
-            }
-            served.processes.push(process);
+        let pids = pids.iter().filter_map(|pid| Pid::from_raw(*pid as i32));
+        // One that has ended serves nothing.
+        served.processes.extend(pids.filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()));
+        served.connections.extend(connection(root));
+        if served.late {
+            served.end();
         }
     }
 
@@ -65,7 +76,22 @@ impl Watch {
     }
 }
 
-fn kill(process: &OwnedFd) {
-    // It may have ended just now.
-    let _ = pidfd_send_signal(process, Signal::KILL);
+impl Served {
+    fn end(&self) {
+        for process in &self.processes {
+            // It may have ended just now.
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+        for connection in &self.connections {
+            // It went with its process, where nothing else serves.
+            let _ = fs::write(connection, "1");
+        }
+    }
+}
+
+/// The connection behind a FUSE mount, which has the number of its device; `None` for what is no such mount.
+fn connection(root: &Path) -> Option<PathBuf> {
+    let device = fs::metadata(root).ok()?.dev();
+    let abort = Path::new(CONNECTIONS).join(rustix::fs::minor(device).to_string()).join("abort");
+    (rustix::fs::major(device) == 0 && abort.exists()).then_some(abort)
 }

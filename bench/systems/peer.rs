@@ -8,7 +8,9 @@ use crate::support::seaweed::{ACCESS_KEY, REGION, SECRET_KEY};
 use crate::support::world::BUCKET;
 use crate::watch::Capped;
 use rustix::mount::UnmountFlags;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,6 +36,8 @@ pub struct Peer {
 struct Mount<'w> {
     world: &'w World,
     child: Child,
+    /// It was waited for.
+    ended: bool,
     mountpoint: PathBuf,
     cache: PathBuf,
     ready_after: Duration,
@@ -64,6 +68,8 @@ impl System for Peer {
         let log = fs::File::create(cache.with_file_name("log")).expect("a log file");
         let shown = log.try_clone().expect("a second handle");
         command.stdin(Stdio::null()).stdout(log).stderr(shown);
+        // Some start others, which are ended with them.
+        command.process_group(0);
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot run {}: {e}", self.name));
         let start = Instant::now();
         super::answers(&mountpoint, READY, || {
@@ -71,7 +77,7 @@ impl System for Peer {
             ended.map(|status| format!("{} ended: {status}", self.name))
         });
         let quiet = Duration::from_secs(if self.style == Style::Rclone { 7 } else { 2 });
-        Box::new(Mount { world, child, mountpoint, cache, ready_after: start.elapsed(), quiet })
+        Box::new(Mount { world, child, ended: false, mountpoint, cache, ready_after: start.elapsed(), quiet })
     }
 }
 
@@ -137,7 +143,17 @@ impl Peer {
 }
 
 impl Mount<'_> {
-    fn detach(&self) {
+    /// Ends all its processes, and takes the mount away.
+    fn kill(&mut self) {
+        // The group cannot be another's as long as its leader was not waited for.
+        if !self.ended
+            && let Some(group) = Pid::from_raw(self.child.id() as i32)
+        {
+            // One that ended just now is what we want.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
+        self.ended = true;
         // Gone already, where its own end took it away.
         let _ = rustix::mount::unmount(&self.mountpoint, UnmountFlags::DETACH);
     }
@@ -178,14 +194,7 @@ impl Mounted for Mount<'_> {
     }
 
     fn lose(mut self: Box<Self>) {
-        for pid in self.pids() {
-            // One that has ended already is what we want.
-            if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
-        let _ = self.child.wait();
-        self.detach();
+        self.kill();
         fs::remove_dir_all(&self.cache).expect("wipe the cache");
     }
 
@@ -196,19 +205,12 @@ impl Mounted for Mount<'_> {
             assert!(start.elapsed() < END, "it did not end within {END:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
+        self.ended = true;
     }
 }
 
 impl Drop for Mount<'_> {
     fn drop(&mut self) {
-        for pid in self.pids() {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid as i32)
-                && matches!(self.child.try_wait(), Ok(None))
-            {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
-        let _ = self.child.wait();
-        self.detach();
+        self.kill();
     }
 }

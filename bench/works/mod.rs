@@ -73,7 +73,7 @@ impl Cell<'_> {
     /// Mounts the system on this machine.
     pub fn mount(&self, host: &str, options: &[&str]) -> Box<dyn Mounted + '_> {
         let mounted = self.system.mount(&self.world, host, options);
-        self.watch.add(&mounted.pids());
+        self.watch.add(&mounted.pids(), mounted.root());
         mounted
     }
 
